@@ -1,0 +1,1 @@
+"""tre-ingest: from PACS to a trusted research environment."""

@@ -1,0 +1,228 @@
+"""The project file: TOML, one section a room, read into a frozen `ProjectConfig`. Unknown keys are refused by line.
+
+Paths in it are relative to the file. `${NAME}` is replaced from the environment in `[zones]` only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pipeline.errors import ProjectFileError
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Project(Section):
+    """Who asks, and under which rules."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{2,39}$")
+    title: str
+    data_steward: str
+    demo: bool = False      # a demo project may be approved by its own officer, and never holds real data
+    linked: bool = True     # people are NHS numbers, through the crosswalk; else (issuer, local id)
+
+
+class Zones(Section):
+    """A URL each, `file:///…` or `s3://bucket/prefix`."""
+
+    landing: str
+    work: str
+    candidate: str
+    release: str
+
+    @field_validator("*")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        if not re.match(r"^(file:///|s3://[a-z0-9])", value):
+            raise ValueError("a zone's URL is file:///absolute/path or s3://bucket/prefix")
+        return value.rstrip("/")
+
+
+class Stage(Section):
+    quiet_seconds: int = Field(default=120, ge=0)           # a study that changed more recently is still arriving
+    issuer: str | None = None                               # issuer of Patient IDs where the header names none
+    max_object_bytes: int = Field(default=16_000_000_000, gt=0)
+    shard_bytes: int = Field(default=8_000_000_000, gt=0)
+    shard_instances: int = Field(default=20_000, gt=0)
+
+
+class StudyDates(Section):
+    earliest: date
+    latest: date
+
+
+class People(Section):
+    """The permitted people: a CSV with the header `person` (NHS numbers, or `issuer,person` where not linked), a first
+    comment line `# as-of: YYYY-MM-DD` and a last one `# end: <count>` so that a truncated file shows."""
+
+    list: Path | None = None
+    max_age_days: int = Field(default=7, ge=0)
+    not_required: str | None = Field(default=None, min_length=20)   # the written legal basis
+
+    @model_validator(mode="after")
+    def _one(self) -> People:
+        if (self.list is None) == (self.not_required is None):
+            raise ValueError("give either a list of permitted people or the legal basis in not_required, not both")
+        return self
+
+
+class Eligibility(Section):
+    sop_classes: tuple[str, ...] = Field(min_length=1)      # UIDs or PS3.6 names
+    study_dates: StudyDates
+    people: People
+
+
+class RecipeUse(Section):
+    files: tuple[str, ...] = Field(min_length=1)            # names in deid_recipes/, or paths relative to this file
+    sop_classes: tuple[str, ...] = Field(min_length=1)
+
+
+class Deidentify(Section):
+    recipes: tuple[RecipeUse, ...] = Field(min_length=1)
+    crosswalk: Path | None = None
+    date_shift_days: int = Field(default=365, ge=30, le=3650)   # N of −(1 + HMAC mod N)
+    keep_times: bool = False
+    accept_crosswalk_changes: bool = False
+    residual_exceptions: tuple[str, ...] = ()               # approved words that the residual search passes over
+
+
+class Column(Section):
+    """How one column of a clinical table is treated."""
+
+    role: Literal["identity", "event_date", "category", "number", "identifier", "drop"]
+    values: tuple[str, ...] = ()        # category: all that may appear
+    unit: str = ""
+    meaning: str = ""
+    required: bool = False
+
+    @model_validator(mode="after")
+    def _values(self) -> Column:
+        if (self.role == "category") != bool(self.values):
+            raise ValueError("a category, and only a category, lists its values")
+        return self
+
+
+class Clinical(Section):
+    table: str = Field(pattern=r"^[a-z][a-z0-9_]{1,30}$")
+    file: Path
+    columns: dict[str, Column]
+
+    @model_validator(mode="after")
+    def _one_identity(self) -> Clinical:
+        if sum(c.role == "identity" for c in self.columns.values()) != 1:
+            raise ValueError("exactly one column has the role identity")
+        return self
+
+
+class Curate(Section):
+    pass
+
+
+class Validate(Section):
+    suites: Path | None = None          # default: the product's own expectations/
+
+
+class Approve(Section):
+    officers: tuple[str, ...] = ()      # Airflow user names that may answer; empty: whoever Airflow lets
+    timeout_hours: int = Field(default=72, gt=0)
+
+
+class ProjectConfig(Section):
+    schema_version: Literal[1]
+    project: Project
+    zones: Zones
+    stage: Stage = Stage()
+    eligibility: Eligibility
+    deidentify: Deidentify
+    clinical: tuple[Clinical, ...] = ()
+    curate: Curate = Curate()
+    validate_: Validate = Field(default=Validate(), alias="validate")
+    approve: Approve = Approve()
+    path: Path = Field(default=Path("project.toml"), exclude=True)
+
+    @property
+    def name(self) -> str:
+        return self.project.name
+
+    def beside(self, path: Path) -> Path:
+        """Return a path of the project file as an absolute one."""
+        return path if path.is_absolute() else (self.path.parent / path).resolve()
+
+    def meaning(self) -> bytes:
+        """Return what of the file changes a dataset, as canonical JSON: no zones, no titles, no sizes of shards."""
+        doc = self.model_dump(mode="json", by_alias=True, exclude={"zones", "stage", "approve", "path"})
+        for people_or_table in (doc["eligibility"]["people"], doc["deidentify"], *doc["clinical"]):
+            for key in ("list", "max_age_days", "crosswalk", "accept_crosswalk_changes", "file"):
+                people_or_table.pop(key, None)
+        doc["stage"] = {"issuer": self.stage.issuer}
+        doc["project"] = {k: doc["project"][k] for k in ("name", "demo", "linked")}
+        return json.dumps(doc, sort_keys=True, separators=(",", ":")).encode()
+
+
+def load(path: str | Path, **zones: str | None) -> ProjectConfig:
+    """Read a project file; `zones` given by name replace those of the file. Raises ProjectFileError."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ProjectFileError(f"{path}: cannot be read ({error.strerror}).", hint="Give the path of a project file.") from None
+    try:
+        doc = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ProjectFileError(f"{path}: not TOML: {error}.") from None
+    given = {name: url for name, url in zones.items() if url}
+    doc["zones"] = {
+        name: _expand(str(url), path) for name, url in {**doc.get("zones", {}), **given}.items()
+    }
+    try:
+        config = ProjectConfig.model_validate(doc)
+    except ValidationError as error:
+        raise ProjectFileError("\n".join(_say(path, text, dict(e)) for e in error.errors())) from None
+    return config.model_copy(update={"path": path.resolve()})
+
+
+def _expand(url: str, path: Path) -> str:
+    def value(match: re.Match[str]) -> str:
+        try:
+            return os.environ[match[1]]
+        except KeyError:
+            raise ProjectFileError(f"{path}: [zones] needs the environment variable {match[1]}.") from None
+
+    return re.sub(r"\$\{([A-Z][A-Z0-9_]*)\}", value, url)
+
+
+def _say(path: Path, text: str, error: dict[str, Any]) -> str:
+    """One refusal as `file:line: key: what is wrong`, without the value that was given."""
+    where = [str(part) for part in error["loc"]]
+    line = _line_of(text, where)
+    what = "unknown key" if error["type"] == "extra_forbidden" else error["msg"]
+    return f"{path}:{line}: {'.'.join(where) or 'file'}: {what}"
+
+
+def _line_of(text: str, where: list[str]) -> int:
+    """The line that most likely holds the key: the last named part found below its section's header."""
+    names = [w for w in where if not w.isdigit()]
+    lines = text.splitlines()
+    start = 0
+    for depth in range(len(names), 0, -1):
+        header = re.compile(r"^\s*\[\[?\s*" + r"\s*\.\s*".join(map(re.escape, names[:depth])) + r"\s*\]\]?")
+        found = [n for n, line in enumerate(lines) if header.match(line)]
+        if found:
+            start = found[0]
+            names = names[depth:]
+            break
+    for name in reversed(names):
+        for n in range(start, len(lines)):
+            if re.match(rf"\s*{re.escape(name)}\s*[=.]", lines[n]) or re.search(rf"[{{,]\s*{re.escape(name)}\s*=", lines[n]):
+                return n + 1
+    return start + 1

@@ -1,0 +1,157 @@
+"""One tree of errors. Each has a reason code, a disposition and an exit code, and no value of any patient.
+
+A message says what is wrong and what to do about it. It may name a file the *operator* wrote (a project file, a recipe
+and its line), a zone, an opaque id, a tag or a count; never an element's value or the name of a landed object.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Disposition(StrEnum):
+    """What happens next: hold one object, try the step again, or stop the run."""
+
+    QUARANTINE = "quarantine"
+    RETRY = "retry"
+    ABORT = "abort"
+
+
+class TreError(Exception):
+    """Base of every error the product raises on purpose."""
+
+    code = "error"
+    disposition = Disposition.ABORT
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class UsageError(TreError):
+    """The command's words are off."""
+
+    code, exit_code = "usage", 2
+
+
+class ProjectFileError(TreError):
+    """The project file cannot be used; the message names the file and the line."""
+
+    code, exit_code = "project_file_invalid", 10
+
+
+class RecipeRefused(TreError):
+    """The linter refused a recipe; `findings` lists file, line, what deid would have done and the mend."""
+
+    code, exit_code = "recipe_refused", 11
+
+    def __init__(self, message: str, findings: tuple[object, ...] = (), *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.findings = findings
+
+
+class KeyRefused(TreError):
+    """The project's key is missing, malformed or readable by others. No key is ever made up."""
+
+    code, exit_code = "key_refused", 12
+
+
+class PeopleListRefused(TreError):
+    """The permitted-people list is missing, stale, truncated or empty: nobody passes."""
+
+    code, exit_code = "people_list_refused", 13
+
+
+class CrosswalkRefused(TreError):
+    """The crosswalk is malformed, or would change a known person's identity."""
+
+    code, exit_code = "crosswalk_refused", 14
+
+
+class ClinicalRefused(TreError):
+    """A clinical table has an undeclared column or cannot be read."""
+
+    code, exit_code = "clinical_refused", 15
+
+
+class StoreUnreachable(TreError):
+    """A store did not answer, or not in time."""
+
+    code, exit_code, disposition = "store_unreachable", 20, Disposition.RETRY
+
+
+class StoreRefused(TreError):
+    """A store lacks a property that a release depends on; the message names the property."""
+
+    code, exit_code = "store_refused", 21
+
+
+class StoreDenied(TreError):
+    """The store answered that these credentials may not do this."""
+
+    code, exit_code = "store_denied", 22
+
+
+class NotFound(TreError):
+    """An object that must be there is not."""
+
+    code, exit_code = "not_found", 23
+
+
+class LeaseHeld(TreError):
+    """Another process holds the lease for this step of this project."""
+
+    code, exit_code, disposition = "lease_held", 24, Disposition.RETRY
+
+
+class SourceChanged(TreError):
+    """A landed object's bytes are not those that were staged."""
+
+    code, exit_code, disposition = "source_changed", 30, Disposition.QUARANTINE
+
+
+class SuiteRefused(TreError):
+    """An expectation suite is malformed or not all of it loaded."""
+
+    code, exit_code = "suite_refused", 40
+
+
+class CandidateFailed(TreError):
+    """A critical expectation failed: this candidate goes no further."""
+
+    code, exit_code = "candidate_failed", 41
+
+
+class ApprovalRefused(TreError):
+    """No approval stands for exactly this candidate, or it is not valid."""
+
+    code, exit_code = "approval_refused", 50
+
+
+class PublishRefused(TreError):
+    """Something that was approved is not what would be published, or the predecessor has moved."""
+
+    code, exit_code = "publish_refused", 51
+
+
+class VerifyFailed(TreError):
+    """A published release is not what its manifest says."""
+
+    code, exit_code = "verify_failed", 60
+
+
+class SchemaTooNew(TreError):
+    """A file was written by a newer version of the product."""
+
+    code, exit_code = "schema_too_new", 61
+
+
+class EnvironmentUnfit(TreError):
+    """This machine lacks something the command needs; the message names it."""
+
+    code, exit_code = "environment_unfit", 70

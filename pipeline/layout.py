@@ -1,0 +1,195 @@
+"""The only place that builds ids and zone paths.
+
+Ids are digests over a canonical encoding (each field length-prefixed, so no two lists of fields encode alike). Ids that
+leave the identifiable zone are keyed with the project's key. Keys below are relative to a zone's URL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable
+
+SCHEMA_VERSION = 1
+ID = re.compile(r"[bpcqr]-[0-9a-f]{24}")
+
+
+def encode(fields: Iterable[bytes | str | int]) -> bytes:
+    """Return the fields as length-prefixed bytes; text as UTF-8, numbers in decimal."""
+    out = bytearray()
+    for field in fields:
+        raw = field if isinstance(field, bytes) else str(field).encode()
+        out += len(raw).to_bytes(8, "big") + raw
+    return bytes(out)
+
+
+def hashed(kind: str, fields: Iterable[bytes | str | int]) -> str:
+    """Return `<kind>-<24 hex>`: SHA-256 over the canonical encoding. For ids that stay in the identifiable zone."""
+    return f"{kind}-{hashlib.sha256(encode([kind, *fields])).hexdigest()[:24]}"
+
+
+def keyed(kind: str, key: bytes, fields: Iterable[bytes | str | int]) -> str:
+    """Return `<kind>-<24 hex>`: HMAC-SHA-256 over the canonical encoding. For ids that leave the identifiable zone."""
+    return f"{kind}-{hmac.digest(key, encode(['id', kind, *fields]), 'sha256').hex()[:24]}"
+
+
+def batch_id(project: str, objects: Iterable[tuple[str, int, bytes]]) -> str:
+    """Return H(project, sorted (source_uri, bytes, source_sha256))."""
+    fields: list[bytes | str | int] = [project]
+    for uri, size, sha256 in sorted(objects):
+        fields += [uri, size, sha256]
+    return hashed("b", fields)
+
+
+# ---- identifiable zone: work -------------------------------------------------------------------------------------
+def batches(project: str) -> str:
+    return f"{project}/batches/"
+
+
+def inventory(project: str, batch: str) -> str:
+    """The batch's commit marker: a row per landed object."""
+    return f"{project}/batches/{batch}/inventory.parquet"
+
+
+def listing(project: str, batch: str) -> str:
+    """What the store said of each object when it was listed (version, time): never part of an id."""
+    return f"{project}/batches/{batch}/listing.parquet"
+
+
+def shard(project: str, batch: str, number: int) -> str:
+    return f"{project}/batches/{batch}/shards/{number:05d}.parquet"
+
+
+def seen(project: str, first_byte: int) -> str:
+    return f"{project}/seen/{first_byte:02x}.parquet"
+
+
+def parts(project: str) -> str:
+    return f"{project}/parts/"
+
+
+def outcomes(project: str, part: str) -> str:
+    """The part's commit marker: a row per instance of the shard."""
+    return f"{project}/parts/{part}/outcomes.parquet"
+
+
+def known_people(project: str) -> str:
+    """Digest of each (issuer, local id) → person that a build has used: a crosswalk may not change them unasked."""
+    return f"{project}/people/known.parquet"
+
+
+def clinical_outcomes(project: str, clinical: str) -> str:
+    return f"{project}/clinical/{clinical}/outcomes.parquet"
+
+
+def candidate_inputs(project: str, candidate: str) -> str:
+    """Identifiable side of a candidate: its parts, and why any instance of them is held back."""
+    return f"{project}/candidates/{candidate}/inputs.json"
+
+
+def lease(project: str, step: str) -> str:
+    return f"{project}/leases/{step}.json"
+
+
+def quarantine_closed(project: str, source_sha256: str) -> str:
+    return f"{project}/quarantine/closed/{source_sha256}.json"
+
+
+# ---- candidate zone ----------------------------------------------------------------------------------------------
+def dicom(project: str, part: str, path: str) -> str:
+    """`path` is `image_path(...)`."""
+    return f"{project}/parts/{part}/dicom/{path}"
+
+
+def facts(project: str, part: str) -> str:
+    return f"{project}/parts/{part}/facts.parquet"
+
+
+def clinical(project: str, clinical: str, table: str) -> str:
+    return f"{project}/clinical/{clinical}/{table}.parquet"
+
+
+def candidates(project: str) -> str:
+    return f"{project}/candidates/"
+
+
+def plan(project: str, candidate: str) -> str:
+    """What curate starts from: part ids, the clinical snapshot, instances held back. No identity in it."""
+    return f"{project}/candidates/{candidate}/plan.json"
+
+
+def curated(project: str, candidate: str, table: str) -> str:
+    """A table before validation has withheld anything."""
+    return f"{project}/candidates/{candidate}/curated/{table}.parquet"
+
+
+def table(project: str, candidate: str, table: str) -> str:
+    return f"{project}/candidates/{candidate}/tables/{table}.parquet"
+
+
+def validation(project: str, candidate: str, name: str) -> str:
+    return f"{project}/candidates/{candidate}/validation/{name}.json"
+
+
+def images_table(project: str, candidate: str) -> str:
+    """A row per image that would be released: instance, key in this zone, path in the release, sha256, bytes."""
+    return f"{project}/candidates/{candidate}/images.parquet"
+
+
+def withheld(project: str, candidate: str) -> str:
+    return f"{project}/candidates/{candidate}/withheld.parquet"
+
+
+def candidate_manifest(project: str, candidate: str) -> str:
+    """The candidate's commit marker: every object of it with size and SHA-256. Its own digest is what is approved."""
+    return f"{project}/candidates/{candidate}/candidate.json"
+
+
+def candidate_run(project: str, candidate: str) -> str:
+    """Times, hosts and run ids: outside every digest."""
+    return f"{project}/candidates/{candidate}/run.json"
+
+
+def latest_candidate(project: str) -> str:
+    return f"{project}/latest.json"
+
+
+def approval(project: str, candidate: str) -> str:
+    return f"{project}/approvals/{candidate}.json"
+
+
+# ---- release zone ------------------------------------------------------------------------------------------------
+def release_id(sequence: int, candidate: str) -> str:
+    return f"{sequence:04d}-{candidate[2:14]}"
+
+
+def releases(project: str) -> str:
+    return f"{project}/releases/"
+
+
+def image_path(patient: str, study: str, series: str, instance: str, sha256: str) -> str:
+    """Where an image stands below the project's `images/`: the `path` of the instances table."""
+    return f"{patient}/{study}/{series}/{instance}.{sha256[:12]}.dcm"
+
+
+def image(project: str, path: str) -> str:
+    """An image, shared by releases and never overwritten."""
+    return f"{project}/images/{path}"
+
+
+def in_release(project: str, release: str, name: str) -> str:
+    return f"{project}/releases/{release}/{name}"
+
+
+def release_manifest(project: str, release: str) -> str:
+    """The release's commit marker, written after everything it lists."""
+    return f"{project}/releases/{release}/manifest.json"
+
+
+def current(project: str) -> str:
+    return f"{project}/current.json"
+
+
+def tombstone(project: str, instance: str) -> str:
+    return f"{project}/tombstones/{instance}.json"

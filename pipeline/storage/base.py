@@ -1,0 +1,78 @@
+"""The contract of an object store: the one way to reach a zone, on disk or on S3.
+
+Keys are relative to the zone's URL, `/`-separated, never empty, never with `.` or `..` segments (`ValueError`).
+Errors are the tree's: `NotFound`, `StoreUnreachable` (try again), `StoreDenied`, `StoreRefused`. No message holds the
+name of a landed object. Implementations: `local.py` (file://) and `s3.py` (s3://); `memory` stubs are for tests only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object as the store lists it.
+
+    `version` changes whenever the bytes may have changed (etag, or size, mtime and inode); `modified` is by the store's
+    clock, UTC. `regular` is False for links and special files (file:// only): they are listed so that nothing is lost in
+    silence, and cannot be opened.
+    """
+
+    key: str
+    size: int
+    modified: datetime
+    version: str
+    regular: bool = True
+
+
+class ObjectStore(Protocol):
+    """What every zone is reached through. All methods are safe to repeat."""
+
+    url: str
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield every object below `prefix` (a plain string prefix of keys), in key order, temporary objects left out."""
+
+    def stat(self, key: str) -> Entry | None:
+        """Return the object's entry, or None."""
+
+    def read(self, key: str) -> bytes:
+        """Return a small object's bytes. Raises NotFound."""
+
+    def fetch(self, key: str) -> AbstractContextManager[Path]:
+        """Yield a local path that holds the object's bytes, for reading only; a temporary copy is removed on exit."""
+
+    def open(self, key: str) -> AbstractContextManager[BinaryIO]:
+        """Yield a stream of the object's bytes. Raises NotFound."""
+
+    def write(self, key: str, data: bytes) -> None:
+        """Put `data`, replacing what is there, visible at once and whole or not at all, durable on return."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Put `data` only if nothing is there. Return False where something is. As atomic as the store is (see probe)."""
+
+    def put_file(self, key: str, path: Path, sha256: bytes) -> None:
+        """Put a local file whose SHA-256 is `sha256`; the store's copy is checked (by the store, or by reading back).
+
+        Whole or not at all. An object that is there with these bytes is left as it is. Raises StoreRefused where what
+        the store holds afterwards is not these bytes.
+        """
+
+    def delete(self, key: str) -> None:
+        """Remove the object; no error where it is not."""
+
+    def now(self) -> datetime:
+        """Return the time by the store's clock, UTC."""
+
+
+def check_key(key: str) -> str:
+    """Return `key`, or raise ValueError where it could leave the zone."""
+    if not key or key.startswith("/") or "\\" in key or "\0" in key or any(s in ("", ".", "..") for s in key.split("/")):
+        raise ValueError("not a key of this zone")
+    return key

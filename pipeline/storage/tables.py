@@ -1,0 +1,42 @@
+"""Parquet in a zone: the same rows give the same bytes, and a reader refuses a newer schema."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import SchemaTooNew
+from pipeline.schemas import SCHEMA_VERSION, Column, Table, arrow_schema
+from pipeline.storage.base import ObjectStore
+
+
+def to_bytes(table: pa.Table) -> bytes:
+    """Return the table as Parquet bytes that depend on nothing but its rows and schema."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", write_statistics=True, store_schema=True)
+    return sink.getvalue()
+
+
+def from_rows(schema: Table, rows: Iterable[Mapping[str, Any]], extra: tuple[Column, ...] = ()) -> pa.Table:
+    """Return rows (mappings by column name) as an Arrow table of this schema; a missing column is null."""
+    arrow = arrow_schema(schema, extra)
+    rows = list(rows)
+    columns = [pa.array([row.get(f.name) for row in rows], type=f.type) for f in arrow]
+    return pa.Table.from_arrays(columns, schema=arrow)
+
+
+def write(store: ObjectStore, key: str, table: pa.Table) -> None:
+    store.write(key, to_bytes(table))
+
+
+def read(store: ObjectStore, key: str, columns: list[str] | None = None) -> pa.Table:
+    """Return the table at `key`. Raises NotFound, SchemaTooNew."""
+    table = pq.read_table(io.BytesIO(store.read(key)), columns=columns)
+    metadata = table.schema.metadata or {}
+    if int(metadata.get(b"schema_version", b"0")) > SCHEMA_VERSION:
+        raise SchemaTooNew("A table was written by a newer version.", hint="Upgrade tre-ingest.")
+    return table
