@@ -175,7 +175,9 @@ def load(path: str | Path, **zones: str | None) -> ProjectConfig:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ProjectFileError(f"{path}: cannot be read ({error.strerror}).", hint="Give the path of a project file.") from None
+        raise ProjectFileError(
+            f"{path}: cannot be read ({error.strerror}).", hint="Give the path of a project file."
+        ) from None
     try:
         doc = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -223,6 +225,7 @@ def _line_of(text: str, where: list[str]) -> int:
             break
     for name in reversed(names):
         for n in range(start, len(lines)):
-            if re.match(rf"\s*{re.escape(name)}\s*[=.]", lines[n]) or re.search(rf"[{{,]\s*{re.escape(name)}\s*=", lines[n]):
+            key = re.escape(name)
+            if re.match(rf"\s*{key}\s*[=.]", lines[n]) or re.search(rf"[{{,]\s*{key}\s*=", lines[n]):
                 return n + 1
     return start + 1

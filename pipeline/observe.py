@@ -1,7 +1,7 @@
 """Progress, and a logger that cannot print values.
 
-`event("stage.done", batch=id, rejected=3)` prints counts, booleans, reason codes and opaque ids; any other text becomes
-`<redacted>`. Third-party warnings and log records that could carry element values (pydicom's, deid's, boto's) are cut to
+`event("stage.done", batch=id, rejected=3)` prints counts, booleans, reason codes and opaque ids; any other text
+becomes `<redacted>`. Third-party warnings and log records that could carry element values (pydicom's, deid's, boto's) are cut to
 their logger's name and a count.
 """
 

@@ -20,8 +20,8 @@ class Entry:
     """One object as the store lists it.
 
     `version` changes whenever the bytes may have changed (etag, or size, mtime and inode); `modified` is by the store's
-    clock, UTC. `regular` is False for links and special files (file:// only): they are listed so that nothing is lost in
-    silence, and cannot be opened.
+    clock, UTC. `regular` is False for links and special files (file:// only): they are listed so that nothing is lost
+    in silence, and cannot be opened.
     """
 
     key: str
@@ -37,7 +37,7 @@ class ObjectStore(Protocol):
     url: str
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
-        """Yield every object below `prefix` (a plain string prefix of keys), in key order, temporary objects left out."""
+        """Yield every object below `prefix` (a plain string prefix), in key order, temporary objects left out."""
 
     def stat(self, key: str) -> Entry | None:
         """Return the object's entry, or None."""
@@ -55,7 +55,7 @@ class ObjectStore(Protocol):
         """Put `data`, replacing what is there, visible at once and whole or not at all, durable on return."""
 
     def create(self, key: str, data: bytes) -> bool:
-        """Put `data` only if nothing is there. Return False where something is. As atomic as the store is (see probe)."""
+        """Put `data` only if nothing is there. False where something is. As atomic as the store is (see probe)."""
 
     def put_file(self, key: str, path: Path, sha256: bytes) -> None:
         """Put a local file whose SHA-256 is `sha256`; the store's copy is checked (by the store, or by reading back).
@@ -73,6 +73,6 @@ class ObjectStore(Protocol):
 
 def check_key(key: str) -> str:
     """Return `key`, or raise ValueError where it could leave the zone."""
-    if not key or key.startswith("/") or "\\" in key or "\0" in key or any(s in ("", ".", "..") for s in key.split("/")):
+    if not key or "\\" in key or "\0" in key or any(s in ("", ".", "..") for s in key.split("/")):
         raise ValueError("not a key of this zone")
     return key
