@@ -57,11 +57,20 @@ def listing(project: str, batch: str) -> str:
     return f"{project}/batches/{batch}/listing.parquet"
 
 
+def shards(project: str, batch: str) -> str:
+    return f"{project}/batches/{batch}/shards/"
+
+
 def shard(project: str, batch: str, number: int) -> str:
     return f"{project}/batches/{batch}/shards/{number:05d}.parquet"
 
 
+def all_seen(project: str) -> str:
+    return f"{project}/seen/"
+
+
 def seen(project: str, first_byte: int) -> str:
+    """Digests of what has been admitted, by their first byte."""
     return f"{project}/seen/{first_byte:02x}.parquet"
 
 
@@ -90,6 +99,10 @@ def candidate_inputs(project: str, candidate: str) -> str:
 
 def lease(project: str, step: str) -> str:
     return f"{project}/leases/{step}.json"
+
+
+def all_quarantine_closed(project: str) -> str:
+    return f"{project}/quarantine/closed/"
 
 
 def quarantine_closed(project: str, source_sha256: str) -> str:
@@ -189,6 +202,10 @@ def release_manifest(project: str, release: str) -> str:
 
 def current(project: str) -> str:
     return f"{project}/current.json"
+
+
+def tombstones(project: str) -> str:
+    return f"{project}/tombstones/"
 
 
 def tombstone(project: str, instance: str) -> str:

@@ -62,6 +62,22 @@ INVENTORY = Table("inventory", "A row per landed object of one batch.", ("source
     _c("shard", "int32", "Number of the shard it stands in; null where rejected, duplicate or conflict."),
 ))
 
+LISTING = Table("listing", "What the store said of each object of a batch when it was listed. Outside every digest.",
+                ("source_uri", "version"), (
+    _c("source_uri", "string", "Landing URL and key of the object.", null=False),
+    _c("version", "string", "Changes whenever the bytes may have changed.", null=False),
+    _c("modified", "string", "By the store's clock, UTC, ISO 8601.", null=False),
+    _c("bytes", "int64", "Size.", "byte", null=False),
+    _c("source_sha256", "sha256", "As in the inventory, of this batch or of an earlier one.", null=False),
+))
+
+SEEN = Table("seen", "What earlier batches admitted, found by digest.", ("kind", "digest", "batch"), (
+    _c("kind", "string", "sha256 (of the bytes) or uid (of the SOP Instance UID).", null=False),
+    _c("digest", "sha256", "", null=False),
+    _c("batch", "string", "Counts only where this batch is committed.", null=False),
+    _c("source_sha256", "sha256", "Of the admitted object.", null=False),
+))
+
 OUTCOMES = Table("outcomes", "A row per instance of a part: what became of it. The map from source to output.",
                  ("source_uri",), (
     _c("source_uri", "string", "", null=False),
