@@ -154,6 +154,10 @@ def withheld(project: str, candidate: str) -> str:
     return f"{project}/candidates/{candidate}/withheld.parquet"
 
 
+def in_candidate(project: str, candidate: str, name: str) -> str:
+    return f"{project}/candidates/{candidate}/{name}"
+
+
 def candidate_manifest(project: str, candidate: str) -> str:
     """The candidate's commit marker: every object of it with size and SHA-256. Its own digest is what is approved."""
     return f"{project}/candidates/{candidate}/candidate.json"
