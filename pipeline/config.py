@@ -49,6 +49,7 @@ class Zones(Section):
 
 
 class Stage(Section):
+    schedule: str = ""                                      # cron of the stage DAG; empty: started by hand
     quiet_seconds: int = Field(default=120, ge=0)           # a study that changed more recently is still arriving
     issuer: str | None = None                               # issuer of Patient IDs where the header names none
     max_object_bytes: int = Field(default=16_000_000_000, gt=0)
