@@ -100,7 +100,7 @@ REASONS: dict[Reason, tuple[Status, str]] = {
     R.NESTING_TOO_DEEP: (S.REJECTED, "Sequences are nested deeper than 32."),
     R.MALFORMED: (S.REJECTED, "The structure breaks PS3.5: wrong order, unknown VR, stray delimiter, odd length."),
     R.MISSING_UID: (S.REJECTED, "SOP Class, SOP Instance, Study or Series Instance UID, or transfer syntax is absent."),
-    R.INVALID_UID: (S.REJECTED, "One of those UIDs is not a UID, or the meta information contradicts the data set."),
+    R.INVALID_UID: (S.REJECTED, "One of those UIDs is not a UID (PS3.5 9.1)."),
     R.LEFT_OVER_BYTES: (S.REJECTED, "Bytes are left over after the last element."),
     R.NOT_A_REGULAR_FILE: (S.REJECTED, "A link, pipe, socket or device, not a regular file."),
     R.TOO_LARGE: (S.REJECTED, "Larger than the limit set in the project file."),

@@ -1,1 +1,1 @@
-"""TODO room."""
+"""DICOM as bytes: the element scanner, its limits, and the admission of one file."""
