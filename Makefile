@@ -44,6 +44,9 @@ lock: .stamps/install  ## resolve requirements/*.txt again; pins stay unless pyp
 	$(LOCK) pyproject.toml --extra dev --constraint requirements/run.txt --output-file requirements/dev.txt
 	$(LOCK) requirements/demo-s3.in --output-file requirements/demo-s3.txt
 
+docs: .stamps/install  ## write the pages of docs/ that are drawn from the code
+	@$(BIN)/python -m infra.generate_docs
+
 clean:  ## remove what the demo and the benchmarks left; the environments stay
 	rm -rf .demo .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
@@ -68,4 +71,4 @@ clean:  ## remove what the demo and the benchmarks left; the environments stay
 	@.venv-s3/bin/python -m pip $(PIP_INSTALL) --require-hashes -r requirements/demo-s3.txt
 	@touch $@
 
-.PHONY: help install demo test check bench lock clean
+.PHONY: help install demo test check bench lock docs clean

@@ -1,0 +1,86 @@
+"""`tre`: assembles the sub-apps. Nothing heavy is imported here; each command imports what it needs when it runs.
+
+An error of the tree prints its message and ends with its exit code. Any other exception prints its type and where it
+was, never its text, and ends with 1; TRE_DEBUG=1 prints the whole traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from pipeline import observe
+from pipeline.cli import doctor, flow, ledger, quarantine, recipe, release
+from pipeline.errors import RecipeRefused, TreError
+
+app = typer.Typer(
+    name="tre",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="From PACS to a trusted research environment: linked, pseudonymised imaging datasets that can prove what was "
+    "done.\n\nStart with [bold]tre doctor[/bold]. The whole way, without Airflow, is [bold]tre run[/bold].",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"tre-ingest {version('tre-ingest')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print each step's events: ids and counts.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    observe.show_progress(True)
+    if verbose:
+        observe.verbose()
+
+
+flow.register(app)
+app.add_typer(ledger.app, name="ledger")
+app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(recipe.app, name="recipe")
+app.add_typer(release.app, name="release")
+app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
+
+
+def main() -> None:
+    """Entry point of `tre`. Ends the process with the exit code of what happened (errors.py)."""
+    observe.quiet()
+    debug = os.environ.get("TRE_DEBUG") == "1"
+    if debug:
+        _say("warning: TRE_DEBUG=1 prints whole tracebacks, and those may show values of patients.")
+    try:
+        typer.main.get_command(app)(prog_name="tre")
+    except TreError as error:
+        if debug:
+            raise
+        _say(f"tre: {error.code}: {error.message}")
+        if isinstance(error, RecipeRefused):
+            for finding in error.findings:
+                _say(f"  {finding}")
+        if error.hint:
+            _say(f"  {error.hint}")
+        sys.exit(error.exit_code)
+    except Exception as error:  # its text may quote a value, so it goes no further
+        if debug:
+            raise
+        _say(f"tre: stopped by {observe.describe(error)}")
+        _say("  That is a fault of the program. Nothing was released. TRE_DEBUG=1 shows the whole of it.")
+        sys.exit(1)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

@@ -1,0 +1,46 @@
+"""The docs say what the code does: drawn pages are current, links lead somewhere, named tests exist."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from infra.generate_docs import PAGES
+from pipeline.model import Status
+
+ROOT = Path(__file__).resolve().parent.parent
+MARKDOWN = sorted(
+    ROOT / name
+    for name in subprocess.run(
+        ["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_drawn_page_is_current(name):
+    assert (ROOT / "docs" / name).read_text(encoding="utf-8") == PAGES[name](), "run make docs and commit"
+
+
+def test_the_diagram_shows_every_status():
+    page = PAGES["states.md"]()
+    for status in Status:
+        assert re.search(rf"--> {status}$", page, re.M), f"nothing leads to {status}"
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_to_files_of_the_repository(page):
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+        if not re.match(r"https?://|mailto:", target):
+            assert (page.parent / target).exists(), target
+
+
+def test_every_test_named_in_security_properties_exists():
+    page = (ROOT / "docs" / "security-properties.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", page)
+    assert len(named) >= 15
+    for path, name in named:
+        assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{name}"
+    for module in re.findall(r"`((?:pipeline|dags|infra)/[\w/]+\.py)`", page):
+        assert (ROOT / module).is_file(), module
