@@ -154,7 +154,7 @@ INSTANCES = Table("instances", "A row per image.", ("sop_instance_uid",), (
     _c("image_type", "string", "Values joined with a backslash.", source="ImageType (0008,0008)"),
     _c("presentation_intent", "string", "FOR PRESENTATION or FOR PROCESSING.",
        source="PresentationIntentType (0008,0068)"),
-    _c("laterality", "string", "R, L or B: ImageLaterality, else Laterality.",
+    _c("laterality", "string", "R, L, B (both) or U (unpaired): ImageLaterality, else Laterality.",
        source="ImageLaterality (0020,0062), Laterality (0020,0060)"),
     _c("view", "string", "View as a short code: CC, MLO, ...",
        source="ViewCodeSequence (0054,0220), else ViewPosition (0018,5101)"),
@@ -167,13 +167,15 @@ INSTANCES = Table("instances", "A row per image.", ("sop_instance_uid",), (
     _c("bytes", "int64", "Size of the DICOM file.", "byte", null=False),
 ), (("series_uid", "series"), ("study_uid", "studies"), ("patient_id", "patients")))
 
-EXPOSURES = Table("exposures", "A row per x-ray image that states how it was exposed.", ("sop_instance_uid",), (
+EXPOSURES = Table("exposures", "A row per projection x-ray image (CR, DX, IO, MG, PX, RF, XA) that states a kV or mAs "
+                  "above zero. Where one exposure gave two images (for processing, for presentation) it has two rows.",
+                  ("sop_instance_uid",), (
     _c("sop_instance_uid", "string", "The image.", null=False),
     _c("series_uid", "string", "", null=False),
     _c("study_uid", "string", "", null=False),
     _c("patient_id", "string", "Pseudonym of the person.", null=False),
     _c("modality", "string", "", source="Modality (0008,0060)"),
-    _c("laterality", "string", "R, L or B.", source="ImageLaterality (0020,0062), Laterality (0020,0060)"),
+    _c("laterality", "string", "R, L, B or U.", source="ImageLaterality (0020,0062), Laterality (0020,0060)"),
     _c("view", "string", "CC, MLO, ...", source="ViewCodeSequence (0054,0220), else ViewPosition (0018,5101)"),
     _c("presentation_intent", "string", "", source="PresentationIntentType (0008,0068)"),
     _c("kvp_kv", "float64", "Peak kilovoltage.", "kV", "KVP (0018,0060)"),
@@ -185,7 +187,7 @@ EXPOSURES = Table("exposures", "A row per x-ray image that states how it was exp
     _c("filter_material", "string", "", source="FilterMaterial (0018,7050)"),
     _c("body_part_thickness_mm", "float64", "Compressed breast thickness in mammography.", "mm",
        "BodyPartThickness (0018,11A0)"),
-    _c("compression_force_n", "float64", "GE Senographe DS writes decanewton: converted.", "N",
+    _c("compression_force_n", "float64", "As the file states it, for every system.", "N",
        "CompressionForce (0018,11A2)"),
     _c("compression_pressure_kpa", "float64", "", "kPa", "CompressionPressure (0018,11A3)"),
     _c("compression_contact_area_mm2", "float64", "", "mm2", "CompressionContactArea (0018,11A5)"),
@@ -202,6 +204,14 @@ EXPOSURES = Table("exposures", "A row per x-ray image that states how it was exp
 
 # Clinical tables take their columns from the project file; every one starts with the person.
 CLINICAL_PERSON = _c("patient_id", "string", "Pseudonym of the person.", source="the identity column", null=False)
+
+IMAGES = Table("images", "A row per image of a candidate, for the publisher. In no release.", ("instance",), (
+    _c("instance", "string", "Output SOP Instance UID.", null=False),
+    _c("key", "string", "Key of the DICOM file in the candidate zone.", null=False),
+    _c("path", "string", "Key of the DICOM file below the release's images.", null=False),
+    _c("sha256", "string", "Of the DICOM file, in hex.", null=False),
+    _c("bytes", "int64", "Size of the DICOM file.", "byte", null=False),
+))
 
 PUBLISHED = (PATIENTS, STUDIES, SERIES, INSTANCES, EXPOSURES)
 
