@@ -1,18 +1,24 @@
 """The contract of an object store: the one way to reach a zone, on disk or on S3.
 
-Keys are relative to the zone's URL, `/`-separated, never empty, never with `.` or `..` segments (`ValueError`).
+Keys are relative to the zone's URL, `/`-separated, never empty, never with `.` or `..` segments (`ValueError`), and one
+key is never the directory of another. They are Unicode that UTF-8 can write, so they fit tables and ids; listing order
+is that of their UTF-8 bytes. A segment `.tre-` and 16 hex digits is a temporary object: never listed.
 Errors are the tree's: `NotFound`, `StoreUnreachable` (try again), `StoreDenied`, `StoreRefused`. No message holds the
 name of a landed object. Implementations: `local.py` (file://) and `s3.py` (s3://); `memory` stubs are for tests only.
 """
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Literal, Protocol
+
+_TEMPORARY = re.compile(r"(?:.*/)?\.tre-[0-9a-f]{16}(?:/.*)?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,7 @@ class Entry:
 
 
 class ObjectStore(Protocol):
-    """What every zone is reached through. All methods are safe to repeat."""
+    """What every zone is reached through. All methods are safe to repeat. `url` has no slash at its end."""
 
     url: str
 
@@ -64,6 +70,22 @@ class ObjectStore(Protocol):
         the store holds afterwards is not these bytes.
         """
 
+    def adopt(self, key: str, path: Path, sha256: bytes) -> None:
+        """Put a local file that we made, and take it away: renamed where it is on the store's file system (see
+        `scratch`), else put as by `put_file`.
+
+        The SHA-256 is trusted where the file is renamed; the file keeps its mode. Afterwards `path` is gone.
+        """
+
+    def scratch(self) -> AbstractContextManager[Path]:
+        """Yield an empty directory for files to `adopt`: on a file store's own file system, else the machine's.
+
+        It goes away on exit; what a killed process left is cleared by the next call on the same file store.
+        """
+
+    def digest_checked(self) -> Literal["store", "read-back"]:
+        """Return who compares an object's SHA-256 when it is put: the store itself, or we, by reading it back."""
+
     def delete(self, key: str) -> None:
         """Remove the object; no error where it is not."""
 
@@ -73,6 +95,24 @@ class ObjectStore(Protocol):
 
 def check_key(key: str) -> str:
     """Return `key`, or raise ValueError where it could leave the zone."""
-    if not key or "\\" in key or "\0" in key or any(s in ("", ".", "..") for s in key.split("/")):
+    if any(s in ("", ".", "..") for s in key.split("/")) or any(c in "\\\0" or "\ud800" <= c <= "\udfff" for c in key):
         raise ValueError("not a key of this zone")
     return key
+
+
+def check_prefix(prefix: str) -> str:
+    """Return `prefix`, or raise ValueError where its directory could leave the zone."""
+    above, slash, _ = prefix.rpartition("/")
+    if slash:
+        check_key(above)
+    return prefix
+
+
+def temporary() -> str:
+    """Return a new name (one segment of a key) that no store lists."""
+    return f".tre-{secrets.token_hex(8)}"
+
+
+def is_temporary(key: str) -> bool:
+    """Tell whether a segment of the key is a temporary name."""
+    return ".tre-" in key and _TEMPORARY.fullmatch(key) is not None
