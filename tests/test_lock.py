@@ -12,7 +12,10 @@ UV = Path(sys.executable).parent / "uv"
 OPTIONS = ("--quiet", "--python-version", "3.11", "--generate-hashes", "--no-emit-index-url", "--no-header")
 RUNS = (
     ("pyproject.toml", "--output-file", "requirements/run.txt"),
-    tuple("pyproject.toml --extra dev --constraint requirements/run.txt --output-file requirements/dev.txt".split()),
+    (
+        "pyproject.toml", "--extra", "dev", "--constraint", "requirements/run.txt",
+        "--output-file", "requirements/dev.txt",
+    ),
     ("requirements/demo-s3.in", "--output-file", "requirements/demo-s3.txt"),
 )
 
