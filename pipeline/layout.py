@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+import unicodedata
 from collections.abc import Iterable
 
 SCHEMA_VERSION = 1
@@ -32,6 +33,19 @@ def hashed(kind: str, fields: Iterable[bytes | str | int]) -> str:
 def keyed(kind: str, key: bytes, fields: Iterable[bytes | str | int]) -> str:
     """Return `<kind>-<24 hex>`: HMAC-SHA-256 over the canonical encoding. For ids that leave the identifiable zone."""
     return f"{kind}-{hmac.digest(key, encode(['id', kind, *fields]), 'sha256').hex()[:24]}"
+
+
+def normalise(text: str | None) -> str | None:
+    """Return an issuer or local id as ids are made of it, or None: NFC, outer spaces and NULs off, inner spaces as one.
+
+    Not NFKC, and no case-folding: two ids that a hospital tells apart must stay two people.
+    """
+    return " ".join(unicodedata.normalize("NFC", text.replace("\0", " ")).split()) or None if text else None
+
+
+def person(issuer: str, local_id: str) -> str:
+    """Return one text for the person behind an issuer's id (both normalised). It never leaves the identifiable zone."""
+    return f"{issuer}\x1f{local_id}"
 
 
 def batch_id(project: str, objects: Iterable[tuple[str, int, bytes]]) -> str:

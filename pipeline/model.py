@@ -67,6 +67,9 @@ class Reason(StrEnum):
     PERSON_AMBIGUOUS = "person_ambiguous"
     PERSON_ID_MISSING = "person_id_missing"
     ISSUER_UNKNOWN = "issuer_unknown"
+    # clinical tables: a row is held
+    VALUE_NOT_LISTED = "value_not_listed"
+    VALUE_MISSING = "value_missing"
     # deidentify
     SOURCE_CHANGED = "source_changed"
     SOURCE_MISSING = "source_missing"
@@ -115,6 +118,8 @@ REASONS: dict[Reason, tuple[Status, str]] = {
     R.PERSON_AMBIGUOUS: (S.WITHHELD, "The crosswalk gives more than one NHS number for this local id."),
     R.PERSON_ID_MISSING: (S.QUARANTINED, "The object has no Patient ID."),
     R.ISSUER_UNKNOWN: (S.QUARANTINED, "Neither header nor landing source names the issuer of the Patient ID."),
+    R.VALUE_NOT_LISTED: (S.WITHHELD, "A clinical row holds a category that the project file does not list."),
+    R.VALUE_MISSING: (S.WITHHELD, "A clinical row lacks a value that the project file requires."),
     R.SOURCE_CHANGED: (S.QUARANTINED, "The bytes are not those that were staged."),
     R.SOURCE_MISSING: (S.QUARANTINED, "The object was staged and is gone from landing."),
     R.NO_RECIPE_FOR_SOP_CLASS: (S.QUARANTINED, "No recipe of the project covers this SOP class."),

@@ -5,8 +5,9 @@ Pure. Arrow types are named here and built by `arrow_schema` (pyarrow is importe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -92,6 +93,20 @@ OUTCOMES = Table("outcomes", "A row per instance of a part: what became of it. T
     _c("output_sha256", "sha256", "Null unless pending."),
     _c("output_bytes", "int64", "", "byte"),
     _c("output_key", "string", "Key in the candidate zone; null unless pending."),
+))
+
+KNOWN_PEOPLE = Table("known_people", "Whom a local id stood for in earlier builds.", ("local",), (
+    _c("local", "string", "Keyed digest of (issuer, local id).", null=False),
+    _c("person", "string", "Pseudonym of the person.", null=False),
+))
+
+CLINICAL_OUTCOMES = Table("clinical_outcomes", "A row per row of a clinical table: what became of it.",
+                          ("table", "row"), (
+    _c("table", "string", "", null=False),
+    _c("row", "int64", "Number of the row in its file, from 1, the header not counted.", null=False),
+    _c("status", "string", "linked or held.", null=False),
+    _c("reason", "string", "Reason code; null where linked."),
+    _c("column", "string", "Declared name of the column that it was held for; null where linked."),
 ))
 
 # ---- candidate zone ----------------------------------------------------------------------------------------------
@@ -202,7 +217,7 @@ EXPOSURES = Table("exposures", "A row per projection x-ray image (CR, DX, IO, MG
     _c("operator_id", "string", "Pseudonym of the operator at this site.", source="OperatorsName (0008,1070)"),
 ), (("sop_instance_uid", "instances"), ("patient_id", "patients")))
 
-# Clinical tables take their columns from the project file; every one starts with the person.
+# Clinical tables take their columns from the project file (`clinical_table`); every one starts with the person.
 CLINICAL_PERSON = _c("patient_id", "string", "Pseudonym of the person.", source="the identity column", null=False)
 
 IMAGES = Table("images", "A row per image of a candidate, for the publisher. In no release.", ("instance",), (
@@ -214,6 +229,36 @@ IMAGES = Table("images", "A row per image of a candidate, for the publisher. In 
 ))
 
 PUBLISHED = (PATIENTS, STUDIES, SERIES, INSTANCES, EXPOSURES)
+
+
+class Declared(Protocol):
+    """A column as the project file declares it."""
+
+    @property
+    def role(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+    @property
+    def meaning(self) -> str: ...
+    @property
+    def required(self) -> bool: ...
+
+
+CLINICAL_TYPES: dict[str, tuple[Type, str]] = {     # role → type, what was done; identity and drop are not released
+    "event_date": ("date", "shifted by the person's own number of days"),
+    "category": ("string", "one of the values that the project file lists"),
+    "number": ("float64", "as it stands in the file"),
+    "identifier": ("string", "keyed pseudonym"),
+}
+
+
+def clinical_table(name: str, columns: Mapping[str, Declared]) -> Table:
+    """Return the schema of a declared clinical table as it is released: the person, then the kept columns in order."""
+    kept = [_c(n, CLINICAL_TYPES[c.role][0], c.meaning, c.unit, f"column {n} of the file, {CLINICAL_TYPES[c.role][1]}",
+               null=not c.required) for n, c in columns.items() if c.role in CLINICAL_TYPES]
+    return Table(name, "A row per row of the clinical file whose person could be told.", (),
+                 (CLINICAL_PERSON, *kept), (("patient_id", "patients"),))
+
 
 LEDGER = Table("ledger", "One row per landed object and candidate. Stays in the identifiable zone.",
                ("source_uri", "source_sha256", "candidate_id"), (
