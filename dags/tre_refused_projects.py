@@ -1,0 +1,22 @@
+"""Holds no DAG. Where a project file is refused, this file's import error, shown by Airflow, says which, where and why.
+
+It stands apart from tre_projects.py because Airflow takes away every DAG of a file that does not import. Airflow looks
+at files that contain the words airflow and dag.
+"""
+
+from __future__ import annotations
+
+from tre_build import build, project_files
+
+from pipeline.errors import ProjectFileError
+
+refused: list[str] = []
+for path in project_files():
+    try:
+        list(build(path))
+    except ProjectFileError as error:
+        refused.append(str(error))
+    except Exception as error:  # noqa: BLE001 - a schedule that is not cron, a title that is not text for Airflow
+        refused.append(f"{path}: {type(error).__name__}: {error}")
+if refused:
+    raise ProjectFileError("\n".join(refused))
