@@ -1,0 +1,172 @@
+"""A recipe set compiled once: tag, VR and creator to an action. Pure but for reading the recipes.
+
+The meaning of a recipe (an allow-list): an element survives if and only if its own tag has a rule and every sequence
+above it is kept. KEEP of a sequence means: go in. Two actions on one tag cannot stand (the linter refuses them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import cache
+from pathlib import Path
+
+from pipeline import layout
+from pipeline.config import ProjectConfig
+from pipeline.deidentify.linter import PRIVATE, Rule, attribute, confidentiality_profile, read
+from pipeline.errors import ProjectFileError
+
+ENGINE_VERSION = "1"            # raise when the same plan would give other bytes
+RECIPES = Path(__file__).parents[2] / "deid_recipes"
+CHARACTER_SET, PIXEL_DATA = 0x00080005, 0x7FE00010
+
+
+class Op(IntEnum):
+    """What the engine does to an element."""
+
+    KEEP = 0            # its bytes as they are, if its VR is one its tag may have
+    DESCEND = 1         # a kept sequence: each item by the same plan
+    UID = 2             # registered UIDs stay, others are remapped
+    DATE = 3            # DA moved by the person's days
+    DATETIME = 4        # DT moved
+    TIME = 5            # TM moved by the person's seconds
+    PATIENT = 6         # the pseudonym
+    EMPTY = 7           # zero length
+    AGE = 8             # lower bound of the five-year band
+    DEVICE = 9          # pseudonymous device
+    OPERATOR = 10       # pseudonymous operator
+    PIXELS = 11         # passed on unloaded
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One compiled rule: what to do, the VRs under which the element may stand, the VR it is written with if added."""
+
+    op: Op
+    vrs: frozenset[bytes]
+    vr: bytes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The compiled rules for some SOP classes."""
+
+    id: str
+    files: tuple[str, ...]
+    acts: Mapping[int, Act]
+    added: tuple[int, ...]                                  # written at the top also where absent, in tag order
+    private: Mapping[tuple[int, str], frozenset[int]]       # (group, creator) → element numbers within the block
+    codes: tuple[tuple[str, str], ...]                      # CID 7050: only what was really done
+    keep_times: bool
+    weaker: tuple[str, ...] = ()                            # attributes kept though the Basic Profile acts on them
+
+
+@dataclass(frozen=True)
+class PlanSet:
+    """All plans of a project, by SOP Class UID."""
+
+    id: str
+    plans: Mapping[str, Plan]
+    described: tuple[dict[str, object], ...] = field(default=())
+
+
+_FUNCTIONS = {"func:uid": Op.UID, "func:device": Op.DEVICE, "func:operator": Op.OPERATOR, "func:time": Op.TIME,
+              "var:patient": Op.PATIENT, "var:empty": Op.EMPTY, "var:age_band": Op.AGE}
+
+
+def compile_rules(rules: Sequence[Rule], *, keep_times: bool) -> Plan:
+    """Return the plan that linted rules mean."""
+    acts: dict[int, Act] = {CHARACTER_SET: Act(Op.KEEP, frozenset({b"CS"}), b"CS")}
+    private: dict[tuple[int, str], set[int]] = {}
+    added, weaker = [], []
+    for rule in rules:
+        if rule.action == "REMOVE":
+            continue
+        match = PRIVATE.fullmatch(rule.field)
+        if match:
+            private.setdefault((int(match[1], 16), match[2]), set()).add(int(match[3], 16))
+            continue
+        tag, vr_text = attribute(rule.field)
+        assert tag is not None, "the linter knows every keyword"
+        if rule.value == "func:time" and not keep_times:
+            continue
+        vrs = frozenset(vr.encode() for vr in vr_text.split(" or "))
+        acts[tag] = Act(_op(rule, tag, vrs), vrs, vr_text[:2].encode())
+        if rule.action == "ADD":
+            added.append(tag)
+        if rule.why:
+            weaker.append(rule.field)
+    canonical = sorted([r.action, r.field, r.value] for r in rules)
+    digest = layout.hashed("r", [ENGINE_VERSION, int(keep_times), *(word for rule in canonical for word in rule)])
+    return Plan(digest, tuple(dict.fromkeys(r.file for r in rules)), acts, tuple(sorted(added)),
+                {k: frozenset(v) for k, v in private.items()}, _codes(weaker, keep_times), keep_times, tuple(weaker))
+
+
+def _op(rule: Rule, tag: int, vrs: frozenset[bytes]) -> Op:
+    if rule.action == "JITTER":
+        return Op.DATETIME if b"DT" in vrs else Op.DATE
+    if rule.action != "KEEP":
+        return _FUNCTIONS[rule.value]
+    if tag == PIXEL_DATA:
+        return Op.PIXELS
+    return Op.DESCEND if b"SQ" in vrs else Op.UID if b"UI" in vrs else Op.KEEP
+
+
+def _codes(weaker: Sequence[str], keep_times: bool) -> tuple[tuple[str, str], ...]:
+    """CID 7050 codes that the rules earn. The Basic Profile is claimed only where all that is weaker is covered by Retain
+    Patient Characteristics; moved dates stand for dummy values, and have their own code only when times moved too."""
+    table = confidentiality_profile()
+    kept = [table[tag] for tag in (attribute(name)[0] for name in weaker) if tag in table]
+    if not all(row["retain_patient_characteristics"] for row in kept):
+        return ()
+    codes = [("113100", "Basic Application Confidentiality Profile")]
+    if keep_times:
+        codes.append(("113107", "Retain Longitudinal Temporal Information Modified Dates Option"))
+    if kept:
+        codes.append(("113108", "Retain Patient Characteristics Option"))
+    return tuple(codes)
+
+
+def recipe_path(name: str, config: ProjectConfig) -> Path:
+    """Return a recipe of the product by bare name, else a path beside the project file."""
+    shipped = RECIPES / name
+    return shipped if "/" not in name and shipped.is_file() else config.beside(Path(name))
+
+
+def load_plans(config: ProjectConfig) -> PlanSet:
+    """Return the project's plans. Raises RecipeRefused, ProjectFileError (a SOP class unknown or named twice)."""
+    plans: dict[str, Plan] = {}
+    described = []
+    for use in config.deidentify.recipes:
+        rules = read([recipe_path(name, config) for name in use.files])
+        plan = compile_rules(rules, keep_times=config.deidentify.keep_times)
+        classes = sorted(sop_class_uid(name, config) for name in use.sop_classes)
+        for uid in classes:
+            if uid in plans:
+                raise ProjectFileError(f"{config.path}: two recipe sets cover SOP class {uid}.", hint="Name it once.")
+            plans[uid] = plan
+        described.append({"files": list(use.files), "sop_classes": classes, "digest": plan.id, "weaker": list(plan.weaker),
+                          "codes": [list(code) for code in plan.codes], "attributes": len(plan.acts)})
+    fields = [ENGINE_VERSION, config.deidentify.date_shift_days, *config.deidentify.residual_exceptions]
+    for uid in sorted(plans):
+        fields += [uid, plans[uid].id]
+    return PlanSet(layout.hashed("r", ["set", *fields]), plans, tuple(described))
+
+
+def sop_class_uid(name: str, config: ProjectConfig) -> str:
+    """Return the UID of a SOP class given by UID or by its name in PS3.6. Raises ProjectFileError."""
+    if name[:1].isdigit():
+        return name
+    try:
+        return _sop_classes()[name.lower()]
+    except KeyError:
+        raise ProjectFileError(f"{config.path}: a SOP class is named that PS3.6 does not have.",
+                               hint="Write its UID, or its name as in PS3.6 Annex A.") from None
+
+
+@cache
+def _sop_classes() -> dict[str, str]:
+    from pydicom.uid import UID_dictionary
+
+    return {entry[0].lower(): uid for uid, entry in UID_dictionary.items() if entry[1] == "SOP Class"}
