@@ -9,6 +9,7 @@ are invented; planted identities stand where people put them, unless `planted=Fa
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
@@ -70,7 +71,7 @@ class Options:
     @property
     def words(self) -> str:
         """The person's name as people type it into comments: FORENAME SURNAME."""
-        return " ".join(reversed((self.patient_name or "").replace("^", " ").split()[:2]))
+        return " ".join(reversed((self.patient_name or "").split("=")[0].replace("^", " ").split()[:2]))
 
 
 OPTIONS = frozenset(field.name for field in fields(Options))
@@ -263,6 +264,16 @@ def sentinels(**options: Any) -> frozenset[str]:
     """Return the planted identities of the file that these options make: whole words of four letters or more, numbers,
     postcodes. None may stand in anything that leaves the identifiable zone. Dates are not among them."""
     o, _ = split(options)
-    people = " ".join(filter(None, (o.patient_name, o.operator, o.referrer))).replace("^", " ").split()
+    people = re.split("[ ^=]+", " ".join(filter(None, (o.patient_name, o.operator, o.referrer))))
     whole = filter(None, (o.patient_id, o.nhs_number, o.accession, o.serial, o.station, o.institution))
     return PLACES | {*whole} | {word for word in people if len(word) >= 4}
+
+
+def uids(kind: str, **options: Any) -> frozenset[str]:
+    """Return the UIDs, at every depth, of the file which `kind` (a function's name) makes of these options."""
+    build: Callable[..., Dataset] = globals()[f"{kind}_dataset"]
+    found = set()
+    for one in build(**{**options, "pixels": False}).iterall():
+        if one.VR == "UI" and str(one.value).startswith("2.25."):
+            found.add(str(one.value))
+    return frozenset(found)

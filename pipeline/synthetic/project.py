@@ -1,0 +1,74 @@
+"""The text of a project file for a synthetic population, as a hospital's engineer would write it."""
+
+from __future__ import annotations
+
+TEMPLATE = '''\
+# A synthetic breast-screening project: nobody in it exists.
+schema_version = 1
+
+[project]
+name = "{name}"
+title = "Synthetic breast screening, four-view mammography and episodes"
+data_steward = "steward@hosp-a.example"
+demo = true
+linked = true
+
+[zones]
+landing = "{landing}"
+work = "{work}"
+candidate = "{candidate}"
+release = "{release}"
+
+[stage]
+quiet_seconds = 60
+issuer = "HOSP-A"           # one old set does not say whose Patient IDs it writes
+
+[eligibility]
+sop_classes = [
+  "Digital Mammography X-Ray Image Storage - For Presentation",
+  "Digital Mammography X-Ray Image Storage - For Processing",
+  "Breast Tomosynthesis Image Storage",
+  "CT Image Storage",
+]
+study_dates = {{ earliest = 2000-01-01, latest = 2024-12-31 }}
+people = {{ list = "permitted.csv", max_age_days = 7 }}
+
+[deidentify]
+crosswalk = "crosswalk.csv"
+date_shift_days = 365
+
+[[deidentify.recipes]]
+files = ["base.dicom", "mammography.dicom"]
+sop_classes = [
+  "Digital Mammography X-Ray Image Storage - For Presentation",
+  "Digital Mammography X-Ray Image Storage - For Processing",
+  "Breast Tomosynthesis Image Storage",
+]
+
+[[deidentify.recipes]]
+files = ["base.dicom"]
+sop_classes = ["CT Image Storage"]
+
+[[clinical]]
+table = "episodes"
+file = "episodes.csv"
+
+[clinical.columns]
+nhs_number = {{ role = "identity", required = true }}
+episode_id = {{ role = "identifier", meaning = "Episode of the screening service, under a pseudonym." }}
+episode_type = {{ role = "category", values = ["C", "R"], meaning = "Call or routine recall." }}
+episode_date = {{ role = "event_date", meaning = "The invitation, moved by the person's own number of days." }}
+appointment_made = {{ role = "category", values = ["True", "False"], meaning = "An appointment was made." }}
+date_of_foa = {{ role = "event_date", meaning = "First offered appointment." }}
+date_of_as = {{ role = "event_date", meaning = "Assessment, where there was one." }}
+end_code = {{ role = "category", values = ["SC", "DNA"], meaning = "How it ended, in the service's own code." }}
+bso_organisation_code = {{ role = "drop" }}
+bso_batch_id = {{ role = "drop" }}
+final_action_code = {{ role = "category", values = ["RR", "EC"], meaning = "What was decided, in that code." }}
+change_db_date_time = {{ role = "drop" }}
+'''
+
+
+def project_text(landing: str, work: str, candidate: str, release: str, *, name: str = "demo-screening") -> str:
+    """Return a project file; `landing` and the rest are the zones' URLs. Its tables stand beside it."""
+    return TEMPLATE.format(name=name, landing=landing, work=work, candidate=candidate, release=release)
