@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterable
 
 SCHEMA_VERSION = 1
+NHS_ISSUER = "2.16.840.1.113883.2.1.4.1"     # the OID of the NHS number: the issuer of a linked person's id
 ID = re.compile(r"[bpcqr]-[0-9a-f]{24}")
 
 

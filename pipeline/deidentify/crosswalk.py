@@ -182,7 +182,7 @@ def person_of(row: Mapping[str, Any], config: ProjectConfig, crosswalk: Crosswal
     if not config.project.linked:
         return Person((issuer, local_id))
     found = crosswalk.resolve(issuer, local_id)
-    return Person((nhs.ISSUER, found.nhs)) if found.nhs else Person(None, found.reason)
+    return Person((layout.NHS_ISSUER, found.nhs)) if found.nhs else Person(None, found.reason)
 
 
 def pairs(rows: Iterable[Mapping[str, Any]], config: ProjectConfig, crosswalk: Crosswalk,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-ISSUER = "2.16.840.1.113883.2.1.4.1"     # the OID of the NHS number: the issuer of a linked person's id
 _TEN = re.compile(r"[0-9]{10}")
 _SEPARATORS = str.maketrans("", "", " -\u00a0\u2010\u2011\u2013\t")
 

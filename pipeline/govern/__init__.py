@@ -1,1 +1,1 @@
-"""TODO room."""
+"""May it be used, and may it leave: eligibility, permitted people, approval."""
