@@ -46,6 +46,25 @@ class SwiftServer:
     secret_key: str
     region: str
 
+    def environment(self, *zones: str) -> dict[str, str]:
+        """Return the variables that give these zones the store (see pipeline.storage.open_store)."""
+        values = {
+            "ENDPOINT_URL": self.endpoint,
+            "ACCESS_KEY_ID": self.access_key,
+            "SECRET_ACCESS_KEY": self.secret_key,
+            "REGION": self.region,
+        }
+        return {f"TRE_{zone.upper()}_{name}": value for zone in zones for name, value in values.items()}
+
+    def create_bucket(self, name: str) -> None:
+        """Make a bucket; one that is there is left as it is."""
+        import boto3
+
+        credentials = {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key}
+        client = boto3.client("s3", endpoint_url=self.endpoint, region_name=self.region, **credentials)
+        with suppress(client.exceptions.BucketAlreadyOwnedByYou):
+            client.create_bucket(Bucket=name)
+
 
 @contextmanager
 def swift(directory: Path, venv: Path) -> Iterator[SwiftServer]:
