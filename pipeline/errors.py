@@ -151,7 +151,19 @@ class SchemaTooNew(TreError):
     code, exit_code = "schema_too_new", 61
 
 
+class LedgerBroken(TreError):
+    """The ledger does not hold: an object without exactly one fate, or a release that it does not explain."""
+
+    code, exit_code = "ledger_broken", 62
+
+
 class EnvironmentUnfit(TreError):
     """This machine lacks something the command needs; the message names it."""
 
     code, exit_code = "environment_unfit", 70
+
+
+class Interrupted(TreError):
+    """A process of the product ended without an answer (killed, out of memory)."""
+
+    code, exit_code, disposition = "interrupted", 71, Disposition.RETRY

@@ -123,6 +123,11 @@ def show_progress(on: bool) -> None:
     _progress = on and sys.stderr.isatty()
 
 
+def progress_shown() -> bool:
+    """Whether bars are drawn, so that a child process can draw them too."""
+    return _progress
+
+
 def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
     """Yield the items, with a progress bar where one is wanted."""
     if not _progress:
