@@ -178,7 +178,10 @@ def _key(config: ProjectConfig) -> str:
 
 
 def _recipes(config: ProjectConfig) -> str:
-    return "not looked at"
+    from pipeline.deidentify.plan import load_plans
+
+    plans = load_plans(config)
+    return f"plan {plans.id}, {len(plans.plans)} SOP classes"
 
 
 def _people(config: ProjectConfig) -> str:

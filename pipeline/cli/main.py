@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from pipeline import observe
-from pipeline.cli import doctor, flow, ledger, quarantine, recipe, release
+from pipeline.cli import doctor, flow, ledger, quarantine, recipe, release, status
 from pipeline.errors import RecipeRefused, TreError
 
 app = typer.Typer(
@@ -49,7 +49,8 @@ def _root(
 
 
 flow.register(app)
-app.add_typer(ledger.app, name="ledger")
+app.command("status", epilog=status.EXAMPLES)(status.status)
+app.command("ledger", epilog=ledger.EXAMPLES)(ledger.ledger)
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(release.app, name="release")
