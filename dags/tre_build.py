@@ -63,9 +63,10 @@ def new_dag(project: config.ProjectConfig, what: str, doc_md: str, **options: An
         const=project.name,
         title="Project",
     )
+    about = f"Project: **{project.project.title}**. Data steward: {project.project.data_steward}."
     return DAG(
         dag_id=f"{project.name}__{what}",
-        doc_md=f"{cleandoc(doc_md)}\n\nProject: **{project.project.title}**. Data steward: {project.project.data_steward}.",
+        doc_md=f"{cleandoc(doc_md)}\n\n{about}",
         start_date=datetime(2024, 1, 1),
         catchup=False,
         default_args=DEFAULTS,

@@ -126,14 +126,14 @@ def record_answer(
     `answer` is Airflow's own: chosen_options, params_input, responded_by_user (None where nobody answered in time).
     """
     approved = answer["chosen_options"] == [ApprovalOperator.APPROVE]
-    officer = (answer["responded_by_user"] or {}).get("name", "")
+    if not answer["responded_by_user"]:
+        raise ApprovalRefused("Nobody answered in time, and silence rejects: nothing is published.")
     if approved and answer["params_input"].get("digest") != chosen["digest"]:
         raise ApprovalRefused("The answer does not carry the digest of this candidate.", hint="Start the DAG again.")
-    decision = "approve" if approved else "reject"
+    officer, decision = answer["responded_by_user"]["name"], "approve" if approved else "reject"
     record = run_step("approve", project_file, chosen["candidate"], chosen["digest"], officer, triggered_by, decision)
     if not approved:
-        who = "an officer" if officer else "silence: nobody answered in time"
-        raise ApprovalRefused(f"Rejected by {who}. The rejection is recorded, nothing is published.")
+        raise ApprovalRefused("Rejected by an officer. The rejection is recorded, nothing is published.")
     return record
 
 
