@@ -101,10 +101,12 @@ def _without(code: bytes, last: int, dropped: set[int]) -> bytes:
     return bytes(out + code[at:])
 
 
-def add_pixels(ds: Dataset, frames: list[bytes], syntax: str, comment: bytes | None = None) -> None:
+def add_pixels(
+    ds: Dataset, frames: list[bytes], syntax: str, comment: bytes | None = None, tail: bytes = b""
+) -> None:
     """Put the frames into PixelData as the transfer syntax has it; geometry elements must already stand in `ds`."""
     if syntax in EIGHT_BIT:
-        frames = [jpeg(frame, ds.Rows, ds.Columns, syntax, comment) for frame in frames]
+        frames = [jpeg(frame, ds.Rows, ds.Columns, syntax, comment) + tail for frame in frames]
         ds.PixelData = encapsulate(frames)
         ds["PixelData"].VR = "OB"
         if syntax == "jpeg":

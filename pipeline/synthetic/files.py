@@ -64,6 +64,7 @@ class Options:
     transfer_syntax: str = "explicit"       # a key of encode.SYNTAXES
     preamble: bytes | None = None           # padded to 128 bytes
     stream_comment: bytes | None = None     # planted in JPEG and JPEG 2000 streams as a COM segment
+    stream_tail: bytes = b""                # stands after the end of each JPEG or JPEG 2000 stream
     planted: bool = True
     private: bool = True
     overlay: bool = False                   # group 6000, with the name as its label
@@ -166,7 +167,7 @@ def _finish(ds: Dataset, o: Options, elements: dict[str, Any]) -> Dataset:
     if o.pixels and "Rows" in ds:
         frames = [encode.breast(o.rows, o.columns, o.laterality, ds.SOPInstanceUID, n, eight_bit=ds.BitsAllocated == 8)
                   for n in range(o.frames)]
-        encode.add_pixels(ds, frames, o.transfer_syntax, o.stream_comment)
+        encode.add_pixels(ds, frames, o.transfer_syntax, o.stream_comment, o.stream_tail)
     put(ds, elements)
     return ds
 

@@ -46,7 +46,7 @@ sop_classes = [
 ]
 
 [[deidentify.recipes]]
-files = ["base.dicom"]
+files = ["base.dicom", "ct.dicom"]
 sop_classes = ["CT Image Storage"]
 
 [[clinical]]

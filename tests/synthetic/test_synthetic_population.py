@@ -1,0 +1,179 @@
+"""The population: people who cannot exist, tables that agree with the images, fates that follow from roles."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+from collections import Counter
+from datetime import date
+from pathlib import Path
+
+import pydicom
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.config import load
+from pipeline.model import REASONS, Reason, Status
+from pipeline.synthetic import people
+from pipeline.synthetic.bundled import LINKED, bundled
+from pipeline.synthetic.demo import LANDED_AT, write_demo
+from pipeline.synthetic.population import EPISODES, Truth, population, truth, write
+
+POPULATION = population(15, 7)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Truth]:
+    directory = tmp_path_factory.mktemp("population")
+    return directory, write(directory, POPULATION)
+
+
+def tree(directory: Path) -> dict[str, str]:
+    return {path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in directory.rglob("*") if path.is_file() and not path.is_symlink()}
+
+
+@settings(max_examples=25, deadline=None)
+@given(n=st.integers(1, 60), seed=st.integers())
+def test_nhs_numbers_are_valid_different_and_of_the_test_range(n: int, seed: int) -> None:
+    found = people.women(n, seed)
+    numbers = [w.nhs for w in found] + [w.former_nhs for w in found if w.former_nhs]
+    assert len(set(numbers)) == len(numbers)
+    for number in numbers:
+        assert len(number) == 10 and number.startswith("999") and len(set(number)) > 1
+        # mod 11, the other way round: the weighted sum with the check digit leaves nothing
+        assert sum(int(d) * w for d, w in zip(number, range(10, 0, -1), strict=True)) % 11 == 0
+
+
+def test_same_seed_same_bytes_and_another_seed_others(written: tuple[Path, Truth], tmp_path: Path) -> None:
+    directory, told = written
+    again = write(tmp_path / "a", population(15, 7))
+    assert again == told
+    assert tree(tmp_path / "a") == tree(directory)
+    assert population(15, 8) != POPULATION
+
+
+def test_what_lands_is_what_the_truth_says(written: tuple[Path, Truth]) -> None:
+    directory, told = written
+    landed = {path.relative_to(directory / "landing").as_posix() for path in (directory / "landing").rglob("*")
+              if path.is_file()}
+    assert landed == set(told.fates) == {one.key for one in POPULATION.landed}
+    assert sum(told.counts().values()) == len(landed)
+    for status, reason in told.fates.values():
+        assert (status is Status.PENDING) if reason is None else (REASONS[reason][0] is status)
+    expected = {Reason.PERSON_NOT_PERMITTED, Reason.PERSON_NOT_LINKED, Reason.PERSON_AMBIGUOUS, Reason.DATE_UNKNOWN,
+                Reason.DATE_NOT_ELIGIBLE, Reason.SOP_CLASS_NOT_ELIGIBLE, None}
+    assert {reason for _, reason in told.fates.values()} == expected
+
+
+def test_files_hold_their_womans_identity(written: tuple[Path, Truth]) -> None:
+    directory, told = written
+    women = {w.number: w for w in POPULATION.women}
+    uids, instances = set(), []
+    for one in POPULATION.landed:
+        ds = pydicom.dcmread(directory / "landing" / one.key)
+        woman = women[one.woman]
+        assert ds.PatientID in woman.locals.values()
+        assert str(ds.PatientName) == woman.name
+        assert ds.get("IssuerOfPatientID", "HOSP-A") in woman.locals
+        instances.append(str(ds.SOPInstanceUID))
+        uids |= {str(ds.SOPInstanceUID), str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID)}
+        assert ("StudyDate" in ds) != (one.fate[1] is Reason.DATE_UNKNOWN)
+    assert uids <= told.uids
+    assert len(instances) == len(set(instances)) == len(POPULATION.landed)
+
+
+def test_every_visit_has_four_views_and_a_raw_image_shares_its_exposure(written: tuple[Path, Truth]) -> None:
+    views: dict[str, Counter[tuple[str, str]]] = {}
+    events: dict[str, set[str]] = {}
+    for one in POPULATION.landed:
+        if one.kind == "mammogram":
+            key = str(one.options["study_uid"])
+            if one.options.get("intent") != "FOR PROCESSING":
+                views.setdefault(key, Counter())[one.options["laterality"], one.options["view"]] += 1
+            events.setdefault(str(one.options["IrradiationEventUID"]), set()).add(one.options["KVP"])
+    assert views
+    for counted in views.values():
+        assert set(counted) == {("R", "CC"), ("R", "MLO"), ("L", "CC"), ("L", "MLO")}
+        assert max(counted.values()) <= 2
+    assert all(len(kvps) == 1 for kvps in events.values())
+    assert any(max(counted.values()) == 2 for counted in views.values()), "a technical repeat somewhere"
+
+
+def test_dose_rises_with_thickness() -> None:
+    shots = [one.options for one in population(60, 3).landed if one.kind == "mammogram"]
+    thin = [float(o["OrganDose"]) * 100 for o in shots if float(o["BodyPartThickness"]) < 45]
+    thick = [float(o["OrganDose"]) * 100 for o in shots if float(o["BodyPartThickness"]) > 65]
+    assert 0.2 < sum(thin) / len(thin) < sum(thick) / len(thick) < 5
+    for o in shots:
+        if "CompressionPressure" in o:
+            pressure = float(o["CompressionForce"]) / float(o["CompressionContactArea"]) * 1000
+            assert float(o["CompressionPressure"]) == pytest.approx(pressure, rel=0.01)
+
+
+def test_tables_agree(written: tuple[Path, Truth]) -> None:
+    directory, told = written
+    links = list(csv.DictReader((directory / "crosswalk.csv").open(encoding="utf-8")))
+    permitted = (directory / "permitted.csv").read_text().splitlines()
+    assert permitted[0] == "# as-of: 2024-01-31" and permitted[1] == "person"
+    assert permitted[-1] == f"# end: {len(permitted) - 3}"
+    rows = list(csv.DictReader((directory / "episodes.csv").open(encoding="utf-8")))
+    assert tuple(rows[0]) == EPISODES
+    assert sum(told.episodes.values()) == len(rows)
+    assert len({row["episode_id"] for row in rows}) == len(rows)
+    by_role = {w.role: w for w in POPULATION.women if w.role}
+    numbers = {(r["issuer"], r["local_id"]): r["nhs_number"].replace(" ", "") for r in links}
+    assert by_role["not_permitted"].nhs not in permitted
+    assert not any(("HOSP-A", i) in numbers or ("HOSP-B", i) in numbers for i in by_role["unlinked"].locals.values())
+    assert len([r for r in links if r["local_id"] in by_role["ambiguous"].locals.values()]) == 2
+    old = by_role["superseded"]
+    assert {"issuer": "", "local_id": "", "nhs_number": old.nhs, "superseded_nhs_number": old.former_nhs} in links
+    assert any(row["nhs_number"] == old.former_nhs for row in rows)
+    both = by_role["two_hospitals"]
+    assert len(both.locals) == 2 and {numbers[item] for item in both.locals.items()} == {both.nhs}
+    # one local id, two hospitals, two people
+    (twin,) = by_role["same_local_id"].locals.values()
+    assert numbers["HOSP-A", twin] != numbers["HOSP-B", twin]
+    # an image on the day of an attended appointment, but for the two women whose dates are off
+    days = {(w.nhs, row["date_of_foa"]) for row in rows for w in POPULATION.women
+            if row["nhs_number"] in (w.nhs, w.former_nhs) and row["end_code"] == "SC"}
+    women = {w.number: w for w in POPULATION.women}
+    for one in POPULATION.landed:
+        if one.fate[1] not in (Reason.DATE_UNKNOWN, Reason.DATE_NOT_ELIGIBLE) and women[one.woman].role not in (
+                "old_study", "undated"):
+            assert (women[one.woman].nhs, date.fromisoformat(one.options["study_date"]).isoformat()) in days
+
+
+def test_sentinels_tell_of_everybody() -> None:
+    told = truth(POPULATION)
+    for woman in POPULATION.women:
+        assert woman.nhs in told.sentinels
+        assert set(woman.locals.values()) <= told.sentinels
+        for word in woman.name.replace("=", "^").split("^"):
+            assert len(word) < 4 or word in told.sentinels
+
+
+def test_bundled_files_are_those_on_disk() -> None:
+    found = dict(bundled())
+    assert "CT_small.dcm" in found and all(path.is_file() for path in found.values())
+    assert pydicom.dcmread(io.BytesIO(found["CT_small.dcm"].read_bytes())).PatientID in LINKED
+
+
+def test_the_demo_lays_out_everything_and_its_project_file_loads(tmp_path: Path) -> None:
+    told = write_demo(tmp_path / "one", women=3, seed=2, as_of=date(2024, 1, 31))
+    landing = tmp_path / "one" / "landing"
+    keys = {p.relative_to(landing).as_posix() for p in landing.rglob("*") if not p.is_dir() or p.is_symlink()}
+    assert keys == set(told.fates()) | set(told.bundled)
+    assert {os.lstat(p).st_mtime for p in landing.rglob("*")} == {LANDED_AT}
+    config = load(tmp_path / "one" / "project.toml")
+    assert config.project.demo and config.stage.issuer == "HOSP-A"
+    assert set(config.clinical[0].columns) == set(EPISODES)
+    crosswalk = (tmp_path / "one" / "crosswalk.csv").read_text(encoding="utf-8")
+    assert all(f"HOSP-A,{local}," in crosswalk for local in LINKED)
+    write_demo(tmp_path / "two", women=3, seed=2, as_of=date(2024, 1, 31))
+    one, two = tree(tmp_path / "one"), tree(tmp_path / "two")
+    del one["project.toml"], two["project.toml"]        # zones are absolute
+    assert one == two
