@@ -1,0 +1,159 @@
+"""Seal a candidate: write all that would be published, then `candidate.json`, whose digest is what gets approved.
+
+The report and the dictionary are written here, not at publication: an officer reads exactly what would be released.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pipeline import layout
+from pipeline.errors import CandidateFailed
+from pipeline.model import Status
+from pipeline.publish import checks, dictionary, report
+from pipeline.publish.files import SCHEMA_VERSION, canonical, hex_of, put_same, read_json, sha256, stored
+from pipeline.publish.words import summary_lines
+from pipeline.storage import ObjectStore
+from pipeline.storage import tables as parquet
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["KEPT_BACK", "agree", "digest", "fates", "seal", "summary_lines"]
+
+KEPT_BACK = frozenset({"images.parquet", "withheld.parquet"})  # files of a candidate that no release carries
+
+
+def seal(
+    candidate: ObjectStore,
+    project: str,
+    candidate_id: str,
+    *,
+    tables: Mapping[str, pa.Table],
+    images: pa.Table,
+    results: Mapping[str, Mapping[str, Any]],
+    withheld: Mapping[str, str],
+    plan: Mapping[str, Any],
+) -> str:
+    """Write tables, images, withheld, validation, dictionary and report, then candidate.json. Return its SHA-256 (hex).
+
+    `tables` are those of the release, without what is withheld; `images` has the columns instance, key, path, sha256,
+    bytes; `results` is a document per suite; `withheld` gives a reason code for each de-identified instance that is not
+    released; `plan` is plan.json, which must stand in the zone. Raises CandidateFailed where these contradict each
+    other or a column is not declared. Once there is an answer to a candidate it stays as it was sealed; before, other
+    bytes replace it, and what was shown of it can no longer be approved.
+    """
+    import pyarrow as pa
+
+    plan_bytes, plan_there = read_json(candidate, layout.plan(project, candidate_id), "The candidate's plan")
+    if plan_there != json.loads(json.dumps(dict(plan))):
+        raise CandidateFailed("The plan given is not the plan that stands in the candidate zone.")
+    agree(images, tables["instances"])
+    doc: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "project": project,
+        "candidate": candidate_id,
+        "title": plan.get("title", ""),
+        "data_steward": plan.get("data_steward", ""),
+        "demo": bool(plan.get("demo")),
+        "plan_sha256": sha256(plan_bytes),
+        "plan": plan.get("plan"),
+        "engine": plan.get("engine"),
+        "recipes": plan.get("recipes", []),
+        "suites": plan.get("suites", {}),
+        "images": {"table": "images.parquet", "count": images.num_rows, "bytes": _total(images, "bytes")},
+        "counts": fates(plan.get("counts", {}), images.num_rows, withheld),
+        "clinical_counts": plan.get("clinical_counts", {}),
+        "totals": {name: table.num_rows for name, table in tables.items()},
+        "columns": {name: table.num_columns for name, table in tables.items()},
+        "study_years": _years(tables["studies"]),
+        "validation": {**checks.summary(results), "withheld": dict(Counter(withheld.values()))},
+    }
+    words = dictionary.build(tables, plan)
+    rows = sorted(withheld.items())
+    held = pa.table(
+        {"instance": pa.array([i for i, _ in rows], pa.string()), "reason": pa.array([r for _, r in rows], pa.string())}
+    )
+    files = {f"tables/{name}.parquet": parquet.to_bytes(table) for name, table in tables.items()}
+    files |= {f"validation/{suite}.json": canonical(result) for suite, result in results.items()}
+    files |= {
+        "images.parquet": parquet.to_bytes(images),
+        "withheld.parquet": parquet.to_bytes(held),
+        "dictionary.json": canonical(words),
+        "dictionary.html": dictionary.html(words, doc["title"]),
+        "report.html": report.html(tables, doc, plan, results, words),
+    }
+    doc["files"] = [{"name": name, "bytes": len(data), "sha256": sha256(data)} for name, data in sorted(files.items())]
+    manifest = canonical(doc)
+    key = layout.candidate_manifest(project, candidate_id)
+    if (there := stored(candidate, key)) not in (None, manifest):
+        if candidate.stat(layout.approval(project, candidate_id)) is not None:
+            return sha256(there)
+        candidate.delete(key)
+    for name, data in sorted(files.items()):
+        put_same(candidate, layout.in_candidate(project, candidate_id, name), data)
+    put_same(candidate, key, manifest)
+    found = sha256(manifest)
+    put_same(
+        candidate,
+        layout.latest_candidate(project),
+        canonical({"schema_version": SCHEMA_VERSION, "candidate": candidate_id, "digest": found}),
+    )
+    return found
+
+
+def digest(candidate: ObjectStore, project: str, candidate_id: str) -> str:
+    """Return the SHA-256 (hex) of candidate.json: what an approval names. Raises NotFound where it is not sealed."""
+    data, _ = read_json(candidate, layout.candidate_manifest(project, candidate_id), "The candidate's manifest")
+    return sha256(data)
+
+
+def agree(images: pa.Table, instances: pa.Table) -> None:
+    """Refuse images that the instances table does not tell of, or tells of otherwise. Raises CandidateFailed."""
+    left = sorted(zip(*(images[c].to_pylist() for c in ("instance", "path", "sha256", "bytes")), strict=True))
+    right = sorted(
+        zip(*(instances[c].to_pylist() for c in ("sop_instance_uid", "path", "sha256", "bytes")), strict=True)
+    )
+    if [(i, p, hex_of(s), b) for i, p, s, b in left] != [(i, p, hex_of(s), b) for i, p, s, b in right]:
+        raise CandidateFailed("The images and the instances table do not tell of the same objects.")
+    if len({row[1] for row in left}) != len(left):
+        raise CandidateFailed("Two images would stand under one path.")
+
+
+def fates(
+    counts: Mapping[str, Mapping[str, int]], images: int, withheld: Mapping[str, str]
+) -> dict[str, dict[str, int]]:
+    """Return status → reason → objects once this candidate is published: what was pending is published or withheld.
+
+    Raises CandidateFailed where more would be published or withheld than was pending.
+    """
+    after = {status: Counter(by_reason) for status, by_reason in counts.items()}
+    pending = sum(after.pop(Status.PENDING, Counter()).values())
+    left = pending - images - len(withheld)
+    if counts and left < 0:
+        raise CandidateFailed("The counts do not add up: more is released or withheld than was de-identified.")
+    after.setdefault(Status.WITHHELD, Counter()).update(withheld.values())
+    after[Status.PUBLISHED] = Counter({"": images})
+    if left > 0:
+        after[Status.PENDING] = Counter({"": left})
+    return {
+        str(status): {r: n for r, n in sorted(by.items()) if n}
+        for status, by in sorted(after.items())
+        if any(by.values())
+    }
+
+
+def _total(table: pa.Table, column: str) -> int:
+    import pyarrow.compute as pc
+
+    return int(pc.sum(table[column]).as_py() or 0)
+
+
+def _years(studies: pa.Table) -> list[int] | None:
+    import pyarrow.compute as pc
+
+    ends = pc.min_max(pc.year(studies["study_date"])).as_py()
+    return None if ends["min"] is None else [ends["min"], ends["max"]]

@@ -1,0 +1,141 @@
+"""Prove that a release is what its manifest says. Needs the release zone and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from pipeline import layout, observe
+from pipeline.errors import UsageError, VerifyFailed
+from pipeline.publish.files import hex_of, read_json, sha256, sha256_at, stored
+from pipeline.storage import ObjectStore, open_store, tables
+
+THREADS = 4
+_UNLISTED = ("manifest.json", "run.json")  # the manifest itself, and times that stand outside every digest
+
+
+@dataclass(slots=True)
+class Verified:
+    """What was found. `files`, `images` and `bytes` count what was read and is right; the lists hold release keys.
+
+    `recalled` images have a tombstone and are gone, as they should be; `not_removed` have one and are still there.
+    `extra` stand in the release's folder and in no manifest.
+    """
+
+    release: str
+    manifest_sha256: str
+    current: bool = False
+    files: int = 0
+    images: int = 0
+    bytes: int = 0
+    recalled: int = 0
+    missing: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    not_removed: list[str] = field(default_factory=list)
+    extra: list[str] = field(default_factory=list)
+
+
+def locate(url: str) -> tuple[ObjectStore, str, str]:
+    """Return (store, project, release) for the URL of a release's folder, or of a project: its current release.
+
+    Raises UsageError where the URL is neither, NotFound where the project has no release.
+    """
+    base, _, release = url.rstrip("/").partition("/releases/")
+    zone, _, project = base.rpartition("/")
+    if not project or "/" in release or zone.endswith(("file:/", "s3:/")):
+        raise UsageError(
+            "Not the URL of a release.", hint="Give …/PROJECT/releases/RELEASE, or …/PROJECT for its current one."
+        )
+    try:
+        store = open_store(zone, "release", create=False)
+    except ValueError as error:
+        raise UsageError(f"Not the URL of a release: {error}.") from None
+    if not release:
+        _, current = read_json(store, layout.current(project), "The project's current release")
+        release = str(current["release"])
+    return store, project, release
+
+
+def verify(url: str) -> Verified:
+    """Compute the SHA-256 of all that the manifest lists. Raises VerifyFailed naming the keys that are not right."""
+    found = examine(url)
+    wrong = [
+        f"{what}: {key}"
+        for what, keys in (
+            ("missing", found.missing),
+            ("changed", found.changed),
+            ("recalled but still there", found.not_removed),
+        )
+        for key in keys
+    ]
+    if wrong:
+        more = f"; and {len(wrong) - 20} more" if len(wrong) > 20 else ""
+        raise VerifyFailed(
+            f"Release {found.release} is not what its manifest says. {'; '.join(wrong[:20])}{more}.",
+            hint="Do not use it; tell the data steward.",
+        )
+    return found
+
+
+def examine(url: str) -> Verified:
+    """Return what `verify` finds, without judging it. Raises NotFound, SchemaTooNew, VerifyFailed (no manifest)."""
+    store, project, release = locate(url)
+    key = layout.release_manifest(project, release)
+    try:
+        data, manifest = read_json(store, key, "The release's manifest")
+    except ValueError:
+        raise VerifyFailed(f"changed: {key} is not a manifest.") from None
+    found = Verified(release, sha256(data))
+    pointer = stored(store, layout.current(project))
+    if pointer is not None and (current := json.loads(pointer))["release"] == release:
+        found.current = True
+        if current["manifest_sha256"] != found.manifest_sha256:
+            found.changed.append(key)
+    for file in manifest["files"]:
+        where = layout.in_release(project, release, file["name"])
+        if _tell(found, where, sha256_at(store, where), file["sha256"]):
+            found.files, found.bytes = found.files + 1, found.bytes + file["bytes"]
+    _images(store, project, release, manifest, found)
+    folder = layout.in_release(project, release, "")
+    known = {file["name"] for file in manifest["files"]} | set(_UNLISTED)
+    found.extra = [e.key for e in store.list(folder) if e.key.removeprefix(folder) not in known]
+    return found
+
+
+def _images(store: ObjectStore, project: str, release: str, manifest: dict[str, Any], found: Verified) -> None:
+    table = layout.in_release(project, release, manifest["images"]["table"])
+    if table in found.missing or table in found.changed:
+        return  # said already; what it lists cannot be trusted
+    rows = tables.read(store, table, ["sop_instance_uid", "path", "sha256", "bytes"]).to_pylist()
+    gone = {entry.key for entry in store.list(layout.tombstones(project))}
+
+    def look(row: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+        return row, sha256_at(store, layout.image(project, row["path"]))
+
+    def looked() -> Iterator[tuple[dict[str, Any], str | None]]:
+        with ThreadPoolExecutor(THREADS) as pool:
+            left = iter(rows)
+            while window := list(islice(left, 256)):
+                yield from pool.map(look, window)
+
+    for row, digest in observe.track(looked(), "images", len(rows)):
+        key = layout.image(project, row["path"])
+        if layout.tombstone(project, row["sop_instance_uid"]) in gone:
+            if digest is None:
+                found.recalled += 1
+            else:
+                found.not_removed.append(key)
+        elif _tell(found, key, digest, hex_of(row["sha256"])):
+            found.images, found.bytes = found.images + 1, found.bytes + row["bytes"]
+
+
+def _tell(found: Verified, key: str, digest: str | None, expected: str) -> bool:
+    if digest is None:
+        found.missing.append(key)
+    elif digest != expected:
+        found.changed.append(key)
+    return digest == expected
