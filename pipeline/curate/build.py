@@ -3,7 +3,7 @@
 What belongs to a person, study or series is taken from its images where they all agree; where they do not it is null
 and counted as a contradiction. Rows are sorted by key, so the same parts give the same bytes.
 
-Clinical tables are passed on as they were pseudonymised, sorted, with the rows of people who have no image here: they
+Clinical tables are passed on as they were pseudonymised, with the rows of people who have no image here: they
 are the denominators of a linkage. The people are those that may be in the project; nobody else reaches the candidate
 zone. `patients` has only people with an image, so a join tells the two apart.
 """
@@ -159,7 +159,6 @@ def _clinical(
     made = {}
     for name in sorted((plan["clinical"] or {}).get("tables", ())):
         table = tables.read(candidate, layout.clinical(project, plan["clinical"]["id"], name))
-        table = table.sort_by([(column, "ascending") for column in table.column_names])
         out = set(dropped.get(name, ()))
         keep = pa.array([n for n in range(table.num_rows) if n not in out], pa.int64())
         made[name] = table.take(keep).combine_chunks()

@@ -51,7 +51,7 @@ def _frames(cell: Cell) -> int | None:
 
 
 def _mgy(cell: Cell) -> float | None:
-    """OrganDose is in dGy (PS3.3 C.8.7.8, C.8.11.7)."""
+    """OrganDose is in dGy (PS3.3 C.8.7.8)."""
     return number(cell, Decimal(100))
 
 

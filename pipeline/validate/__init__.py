@@ -1,1 +1,1 @@
-"""TODO room."""
+"""Great Expectations over the curated tables, in one process. great_expectations is imported here and nowhere else."""

@@ -1,0 +1,118 @@
+"""Expectation suites: JSON files that people review. What is not written out, unknown or dropped on loading is refused.
+
+A suite file is `<table>.json`: {"name": table, "meta": {"schema_version": 1, "optional": bool}, "expectations": [...]}.
+An expectation is {"type", "kwargs", "severity", "meta": {"why", "source"}}. Every parameter that Great Expectations
+would fill in with a default stands in kwargs, so a changed default cannot change what runs. Severity:
+
+- critical: the candidate stops;
+- warning: the rows that fail are withheld, images and all;
+- info: reported only.
+
+`optional` is for a clinical table: a project without that table does not run the suite.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import SchemaTooNew, SuiteRefused
+
+SCHEMA_VERSION = 1
+SEVERITIES = ("critical", "warning", "info")
+# Fields of an expectation class that are not parameters of the check.
+_NOT_PARAMETERS = {
+    "id", "meta", "notes", "result_format", "description", "catch_exceptions", "rendered_content", "severity",
+    "windows", "batch_id", "row_condition", "condition_parser",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A suite file as it was read: `expectations` are its dictionaries, in order."""
+
+    name: str
+    optional: bool
+    expectations: tuple[dict[str, Any], ...]
+
+
+def suite_digests(suites_dir: Path) -> dict[str, str]:
+    """Return SHA-256 (hex) of every suite file by suite name. Raises SuiteRefused where there is none."""
+    return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in _files(suites_dir)}
+
+
+def load(suites_dir: Path, tables: Collection[str]) -> list[Suite]:
+    """Return one suite for each of these tables, sorted by name. Raises SuiteRefused, SchemaTooNew.
+
+    Refused: a table without a suite, a suite without a table (unless optional), an unknown or malformed expectation.
+    Imports great_expectations.
+    """
+    suites = [_read(path) for path in _files(suites_dir)]
+    lacking = sorted(set(tables) - {s.name for s in suites})
+    if lacking:
+        raise SuiteRefused(f"No expectation suite for: {', '.join(lacking)}.", hint="Write one, or drop the table.")
+    surplus = [s.name for s in suites if s.name not in tables and not s.optional]
+    if surplus:
+        raise SuiteRefused(f"A suite for a table that is not there: {', '.join(surplus)}.")
+    return [s for s in suites if s.name in tables]
+
+
+def _files(suites_dir: Path) -> list[Path]:
+    files = sorted(suites_dir.glob("*.json"))
+    if not files:
+        raise SuiteRefused("No expectation suite was found.", hint="Name their directory in [validate] suites.")
+    return files
+
+
+def _read(path: Path) -> Suite:
+    try:
+        doc = json.loads(path.read_bytes())
+        version, optional = doc["meta"]["schema_version"], doc["meta"].get("optional", False)
+        name, expectations = doc["name"], doc["expectations"]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise SuiteRefused(f"{path.name}: not a suite file.") from None
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise SchemaTooNew(f"{path.name}: written for a newer version.", hint="Upgrade tre-ingest.")
+    if set(doc) != {"name", "meta", "expectations"} or name != path.stem or not isinstance(optional, bool):
+        raise SuiteRefused(f"{path.name}: holds name (that of the file), meta and expectations, and nothing else.")
+    if not isinstance(expectations, list) or not expectations:
+        raise SuiteRefused(f"{path.name}: has no expectations.")
+    for number, item in enumerate(expectations, 1):
+        problem = _problem(item)
+        if problem:
+            raise SuiteRefused(f"{path.name}: expectation {number}: {problem}.")
+    return Suite(name, optional, tuple(expectations))
+
+
+def _problem(item: Any) -> str | None:
+    """Return what is wrong with one expectation, or None."""
+    from great_expectations.exceptions.exceptions import ExpectationNotFoundError
+    from great_expectations.expectations.registry import get_expectation_impl
+
+    if not isinstance(item, dict) or set(item) != {"type", "kwargs", "severity", "meta"}:
+        return "holds type, kwargs, severity and meta, and nothing else"
+    if item["severity"] not in SEVERITIES:
+        return f"severity is one of {', '.join(SEVERITIES)}"
+    meta = item["meta"]
+    if not isinstance(meta, dict) or set(meta) != {"why", "source"}:
+        return "meta holds why and source, and nothing else"
+    if not all(isinstance(words, str) and words.strip() for words in meta.values()):
+        return "meta.why and meta.source are words"
+    try:
+        implementation = get_expectation_impl(item["type"])
+    except (ExpectationNotFoundError, TypeError):
+        return "no expectation of this type is known"
+    parameters = set(implementation.__fields__) - _NOT_PARAMETERS
+    if not isinstance(item["kwargs"], Mapping) or set(item["kwargs"]) != parameters:
+        return f"kwargs are exactly {', '.join(sorted(parameters))}, all written out"
+    if item["severity"] == "warning" and item["kwargs"].get("mostly") != 1.0:
+        return "a warning withholds every row that fails: it is about rows, and mostly is 1.0"
+    try:
+        implementation(**item["kwargs"])
+    except (ValueError, TypeError):
+        return "great_expectations does not take these kwargs"
+    return None
