@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from struct import Struct, pack
+from typing import Any
 
 from pipeline.deidentify import dates
 from pipeline.deidentify.pixels import check_pixels
@@ -65,10 +66,11 @@ class Rewritten:
     source: Scan = field(repr=False)
 
 
-def rewrite(source: Path, target: Path, plan: Plan, subject: Subject, *, expect: bytes | None = None) -> Rewritten:
+def rewrite(source: Path, target: Path, plan: Plan, subject: Subject, *, expect: bytes | None = None,
+            digest: bool = True) -> Rewritten:
     """De-identify the file at `source` into a new file at `target`.
 
-    `expect` is the SHA-256 that staging saw. Raises Refusal, and leaves no target, where the file cannot pass: with
+    `expect` is the SHA-256 that staging saw; without `digest` the output is not hashed. Raises Refusal, and leaves no target, where the file cannot pass: with
     SOURCE_CHANGED where its bytes are others by now.
     """
     fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -78,7 +80,7 @@ def rewrite(source: Path, target: Path, plan: Plan, subject: Subject, *, expect:
         done = False
         out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            result = _rewrite(fd, size, head, out, plan, subject, expect)
+            result = _rewrite(fd, size, head, out, plan, subject, expect, digest)
             done = True
             return result
         finally:
@@ -89,7 +91,9 @@ def rewrite(source: Path, target: Path, plan: Plan, subject: Subject, *, expect:
         os.close(fd)
 
 
-def _rewrite(fd: int, size: int, head: bytes, out: int, plan: Plan, subject: Subject, expect: bytes | None) -> Rewritten:
+def _rewrite(
+    fd: int, size: int, head: bytes, out: int, plan: Plan, subject: Subject, expect: bytes | None, digest: bool
+) -> Rewritten:
     try:
         source = scan(fd, size, head)
         header, uids = transform(source, plan, subject)
@@ -100,14 +104,14 @@ def _rewrite(fd: int, size: int, head: bytes, out: int, plan: Plan, subject: Sub
             raise Refusal(Reason.SOURCE_CHANGED) from None
         raise refusal from None
     begin = end = 0
-    digest = hashlib.sha256(header)
+    output = hashlib.sha256(header) if digest else None
     os.write(out, header)
     if source.pixel is not None:
         begin, end = source.pixel[3], source.pixel_end
-    source_sha256 = _copy(fd, head, out, begin, end, patches, digest)
+    source_sha256 = _copy(fd, head, out, begin, end, patches, output)
     if expect is not None and source_sha256 != expect:
         raise Refusal(Reason.SOURCE_CHANGED)
-    return Rewritten(source_sha256, digest.digest(), len(header) + end - begin, len(header), source.encoding.explicit,
+    return Rewritten(source_sha256, output.digest() if output else b"", len(header) + end - begin, len(header), source.encoding.explicit,
                      *uids, source)
 
 
@@ -117,7 +121,7 @@ def _digest(fd: int) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _copy(fd: int, head: bytes, out: int, begin: int, end: int, patches: list[tuple[int, int]], output: _Hash) -> bytes:
+def _copy(fd: int, head: bytes, out: int, begin: int, end: int, patches: list[tuple[int, int]], output: Any) -> bytes:
     """Write bytes `begin:end` of the source, `patches` zeroed; hash all of the source and all that is written."""
     source = hashlib.sha256()
     os.lseek(fd, 0, os.SEEK_SET)
@@ -142,7 +146,8 @@ def _copy(fd: int, head: bytes, out: int, begin: int, end: int, patches: list[tu
                 if x < y:
                     buffer[x - position:y - position] = bytes(y - x)
             piece = chunk[a - position:b - position]
-            output.update(piece)
+            if output:
+                output.update(piece)
             written = os.write(out, piece)
             while written < len(piece):
                 written += os.write(out, piece[written:])
@@ -188,6 +193,7 @@ class _Work:
         self.escapes = len(self.codecs) > 1 or self.codecs[0].startswith("iso2022")
         self.uids: dict[int, bytes] = {}
         self.source = source
+        self.sound = _sound(plan.id, source.encoding.explicit)
         self.maker = (self._text(source, 0x00080070), self._text(source, 0x00081090))
 
     def _age(self) -> bytes:
@@ -215,7 +221,7 @@ class _Work:
     def level(self, elements: list[Element], buf: bytes, encoding: Encoding, depth: int) -> list[tuple[int, bytes]]:
         """Return `(tag, encoded element)` for what survives of one data set or item, in tag order."""
         acts = self.plan.acts
-        private = self.plan.private
+        sound = self.sound
         out: list[tuple[int, bytes]] = []
         explicit = encoding.explicit
         for element in elements:
@@ -227,8 +233,12 @@ class _Work:
                 raise Refusal(Reason.VR_MISMATCH, tag)
             op = act.op
             if op is Op.KEEP:
-                self._check(act.vr if not explicit else vr, buf[value:end], tag)
-                out.append((tag, buf[start:end]))
+                piece = buf[start:end]
+                if piece not in sound:
+                    self._check(act.vr if not explicit else vr, buf[value:end], tag)
+                    if len(piece) < 128 and not self.escapes and piece[value - start:].isascii():
+                        sound.add(piece)
+                out.append((tag, piece))
             elif op is Op.DESCEND:
                 out.append((tag, self._sequence(element, buf, encoding, depth + 1)))
             elif op is Op.PIXELS:
@@ -238,7 +248,7 @@ class _Work:
                 if op is Op.UID and not depth:
                     self.uids[tag] = new.rstrip(b"\0")
                 out.append((tag, self.encode(tag, vr or act.vr, new, encoding)))
-        if private:
+        if self.plan.private:
             out += self._private(elements, buf, explicit)
             out.sort()
         return out
@@ -335,10 +345,24 @@ class _Work:
         return element_bytes(tag, vr, value, encoding.explicit)
 
 
+@lru_cache(maxsize=16)
+def _sound(plan: str, explicit: bool) -> set[bytes]:
+    """Kept elements, header and all, that were checked before: most of a series says the same in every image."""
+    return _Bounded()
+
+
+class _Bounded(set[bytes]):
+    """Forgets all when full, so that it cannot grow with the archive."""
+
+    def add(self, piece: bytes) -> None:
+        if len(self) >= 20_000:
+            self.clear()
+        super().add(piece)
+
+
 _PLAIN = frozenset(b"AT FD FL SL SS SV UL US UV".split())
 _MOVES = frozenset({Op.DATE, Op.DATETIME, Op.TIME})
 _TIME_OF = {0x00080020: 0x00080030, 0x00080021: 0x00080031, 0x00080022: 0x00080032, 0x00080023: 0x00080033}
-_Hash = type(hashlib.sha256())
 
 
 def element_bytes(tag: int, vr: bytes, value: bytes, explicit: bool) -> bytes:

@@ -91,11 +91,11 @@ def confidentiality_profile() -> dict[int, dict[str, str]]:
 
 
 def lint(paths: Iterable[str | Path]) -> list[Finding]:
-    """Return what stands against these recipes, read as one set in the order given."""
+    """Return what stands against these recipes, read as one set in the order given: the first begins the allow-list."""
     rules: list[Rule] = []
     findings: list[Finding] = []
     for path in paths:
-        found, refused = _lint_file(Path(path))
+        found, refused = _lint_file(Path(path), first=not rules)
         rules += found
         findings += refused
     return findings + _conflicts(rules)
@@ -106,7 +106,7 @@ def read(paths: Sequence[str | Path]) -> list[Rule]:
     rules: list[Rule] = []
     findings: list[Finding] = []
     for path in paths:
-        found, refused = _lint_file(Path(path))
+        found, refused = _lint_file(Path(path), first=not rules)
         findings += refused or _check_against_deid(Path(path), found)
         rules += found
     findings += _conflicts(rules)
@@ -115,7 +115,7 @@ def read(paths: Sequence[str | Path]) -> list[Rule]:
     return rules
 
 
-def _lint_file(path: Path) -> tuple[list[Rule], list[Finding]]:
+def _lint_file(path: Path, *, first: bool) -> tuple[list[Rule], list[Finding]]:
     name = path.name
     try:
         text = path.read_text(encoding="utf-8")
@@ -161,9 +161,13 @@ def _lint_file(path: Path) -> tuple[list[Rule], list[Finding]]:
         rule = _rule(line, name, number, why, refuse)
         why = ""
         if rule:
-            if not rules and (rule.action, rule.field) != ("REMOVE", "ALL"):
+            remove_all = (rule.action, rule.field) == ("REMOVE", "ALL")
+            if first and not rules and not remove_all:
                 refuse(number, "not_an_allow_list", "keep every element that no rule names (10)",
-                       "make 'REMOVE ALL' the first action")
+                       "make 'REMOVE ALL' the first action of the first recipe")
+            if remove_all and (rules or not first):
+                refuse(number, "remove_all_again", "remove what the rules above it ADD",
+                       "write 'REMOVE ALL' once, in the first recipe of a set")
             rules.append(rule)
     if not rules and not findings:
         refuse(0, "empty", "write an unmodified copy", "begin with 'FORMAT dicom', '%header', 'REMOVE ALL'")

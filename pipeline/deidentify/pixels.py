@@ -8,6 +8,7 @@ where they stand (same length, so that every offset holds and no sample changes)
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from struct import unpack, unpack_from
 
 from pipeline.dicom.scan import Scan, _pread
@@ -63,6 +64,7 @@ def check_pixels(fd: int, source: Scan) -> Patches:
     stored, high = _number(source, 0x00280101), _number(source, 0x00280102)
     if not 0 < stored <= allocated or high != stored - 1:
         raise Refusal(Reason.PIXEL_GEOMETRY, 0x00280101)
+    shape = rows, columns
     if source.pixel[4] >= 0:
         if source.transfer_syntax in JPEG | JPEG_2000 | {RLE}:
             raise Refusal(Reason.PIXEL_GEOMETRY, PIXEL_DATA)
@@ -73,23 +75,22 @@ def check_pixels(fd: int, source: Scan) -> Patches:
         if length != expected + (expected & 1):
             raise Refusal(Reason.PIXEL_GEOMETRY, PIXEL_DATA)
         return []
-    return _check_fragments(fd, source, frames)
+    return _check_fragments(fd, source, frames, shape, samples * (allocated // 8))
 
 
-def _check_fragments(fd: int, source: Scan, frames: int) -> Patches:
+def _check_fragments(fd: int, source: Scan, frames: int, shape: tuple[int, int], pixel_bytes: int) -> Patches:
     syntax = source.transfer_syntax
     if not source.fragments or syntax not in JPEG | JPEG_2000 | {RLE}:
         raise Refusal(Reason.PIXEL_GEOMETRY, PIXEL_DATA)
     (table, table_length), *fragments = source.fragments
-    if len(fragments) != frames:
-        if frames != 1:
-            raise Refusal(Reason.UNSUPPORTED_STRUCTURE, PIXEL_DATA)     # frames over several fragments
+    if len(fragments) != frames and frames != 1:
+        raise Refusal(Reason.UNSUPPORTED_STRUCTURE, PIXEL_DATA)     # frames over several fragments
     _check_offset_table(_pread(fd, table, table_length), fragments, frames)
     if frames == 1 and len(fragments) > 1:
-        return _check_frame(fd, syntax, fragments)
+        return _check_frame(fd, syntax, fragments, shape, pixel_bytes)
     patches: Patches = []
     for fragment in fragments:
-        patches += _check_frame(fd, syntax, [fragment])
+        patches += _check_frame(fd, syntax, [fragment], shape, pixel_bytes)
     return patches
 
 
@@ -105,17 +106,18 @@ def _check_offset_table(table: bytes, fragments: list[tuple[int, int]], frames: 
         raise Refusal(Reason.PIXEL_STREAM_UNSAFE, PIXEL_DATA)
 
 
-def _check_frame(fd: int, syntax: str, fragments: list[tuple[int, int]]) -> Patches:
+def _check_frame(fd: int, syntax: str, fragments: Patches, shape: tuple[int, int], pixel_bytes: int) -> Patches:
     if sum(length for _, length in fragments) > MAX_FRAGMENT:
         raise Refusal(Reason.TOO_LARGE, PIXEL_DATA)
     stream = b"".join(_pread(fd, offset, length) for offset, length in fragments)
-    if syntax in JPEG:
-        found = jpeg_segments(stream)
-    elif syntax in JPEG_2000:
-        found = jpeg_2000_segments(stream)
-    else:
+    if syntax == RLE:
         check_rle(stream)
-        found = []
+        if shape[0] * shape[1] * pixel_bytes > 64 * len(stream):     # two bytes give at most 128 (PS3.5 G.3.1)
+            raise Refusal(Reason.PIXEL_GEOMETRY, PIXEL_DATA)
+        return []
+    found, coded = jpeg_segments(stream) if syntax in JPEG else jpeg_2000_segments(stream)
+    if coded != shape:
+        raise Refusal(Reason.PIXEL_GEOMETRY, PIXEL_DATA)
     return _absolute(found, fragments)
 
 
@@ -131,37 +133,40 @@ def _absolute(found: Patches, fragments: list[tuple[int, int]]) -> Patches:
     return patches
 
 
+_FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})      # SOF0 to SOF15, SOF55 of JPEG-LS
 _MARKER = re.compile(rb"\xff+[^\x00\xff]", re.DOTALL)
-_UNSAFE = Refusal(Reason.PIXEL_STREAM_UNSAFE, PIXEL_DATA)
 
 
-def jpeg_segments(stream: bytes) -> Patches:
-    """Return the ranges of a JPEG or JPEG-LS stream that hold comments or application data (ITU-T T.81 B.1.1.3, T.87).
+def jpeg_segments(stream: bytes) -> tuple[Patches, tuple[int, int]]:
+    """Return the ranges of a JPEG or JPEG-LS stream that hold comments or application data, and its (rows, columns).
 
-    JFIF's and Adobe's own segments are kept at their standard lengths. Raises Refusal for what does not parse, and for
-    bytes behind the end of the image but padding.
+    ITU-T T.81 B.1.1.3, T.87 C. JFIF's and Adobe's own segments are kept at their standard lengths. Raises Refusal for what does not
+    parse, and for bytes behind the end of the image but padding.
     """
     if stream[:2] != b"\xff\xd8":
-        raise Refusal(_UNSAFE.reason, PIXEL_DATA)
+        raise _unsafe()
     found: Patches = []
+    shape = (0, 0)
     pos = 2
     while True:
         match = _MARKER.match(stream, pos)
         if not match:
-            raise Refusal(_UNSAFE.reason, PIXEL_DATA)
+            raise _unsafe()
         marker, pos = stream[match.end() - 1], match.end()
         if marker == 0xD9:
             if stream[pos:].strip(b"\0\xff"):
-                raise Refusal(_UNSAFE.reason, PIXEL_DATA)
-            return found
+                raise _unsafe()
+            return found, shape
         if 0xD0 <= marker <= 0xD8 or marker == 0x01:
-            raise Refusal(_UNSAFE.reason, PIXEL_DATA)
+            raise _unsafe()
         if pos + 2 > len(stream):
-            raise Refusal(_UNSAFE.reason, PIXEL_DATA)
+            raise _unsafe()
         (length,) = unpack_from(">H", stream, pos)
         body, after = pos + 2, pos + length
         if length < 2 or after > len(stream):
-            raise Refusal(_UNSAFE.reason, PIXEL_DATA)
+            raise _unsafe()
+        if marker in _FRAMES and length >= 8:
+            shape = unpack_from(">HH", stream, body + 1)
         keep = (marker == 0xE0 and length == 16 and stream[body:body + 5] == b"JFIF\0") or (
             marker == 0xEE and length == 14 and stream[body:body + 5] == b"Adobe")
         if (0xE0 <= marker <= 0xEF and not keep) or marker == 0xFE or 0xF0 <= marker <= 0xF6 or 0xF9 <= marker <= 0xFD:
@@ -169,6 +174,10 @@ def jpeg_segments(stream: bytes) -> Patches:
         pos = after
         if marker == 0xDA:
             pos = _end_of_scan(stream, pos)
+
+
+def _unsafe() -> Refusal:
+    return Refusal(Reason.PIXEL_STREAM_UNSAFE, PIXEL_DATA)
 
 
 _SCAN_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
@@ -179,44 +188,52 @@ def _end_of_scan(stream: bytes, pos: int) -> int:
     while True:
         match = _SCAN_MARKER.search(stream, pos)
         if not match:
-            raise Refusal(_UNSAFE.reason, PIXEL_DATA)
+            raise _unsafe()
         if stream[match.end() - 1] >= 0xC0:
             return match.start()
         pos = match.end()
 
 
-def jpeg_2000_segments(stream: bytes) -> Patches:
-    """Return the comment ranges of a JPEG 2000 codestream (ITU-T T.800 A.9.2). Boxes (JP2) and trailing bytes: Refusal."""
+def jpeg_2000_segments(stream: bytes) -> tuple[Patches, tuple[int, int]]:
+    """Return the comment ranges of a JPEG 2000 codestream (ITU-T T.800 A.9.2), and its (rows, columns).
+
+    Raises Refusal for what does not parse: the boxes of JP2, bytes behind the end.
+    """
     if stream[:4] != b"\xff\x4f\xff\x51":
-        raise Refusal(_UNSAFE.reason, PIXEL_DATA)
+        raise _unsafe()
+    if len(stream) < 24:
+        raise _unsafe()
+    x, y, x0, y0 = unpack_from(">4I", stream, 8)
     found: Patches = []
     pos = 2
     tile_end = -1
     while True:
         if pos + 2 > len(stream):
-            raise Refusal(_UNSAFE.reason, PIXEL_DATA)
+            raise _unsafe()
         (marker,) = unpack_from(">H", stream, pos)
         if marker == 0xFFD9:
             if stream[pos + 2:].strip(b"\0\xff"):
-                raise Refusal(_UNSAFE.reason, PIXEL_DATA)
-            return found
+                raise _unsafe()
+            return found, (y - y0, x - x0)
         if marker == 0xFF93:            # start of data: the packets go on to the end of the tile part
             if tile_end <= pos:
-                raise Refusal(_UNSAFE.reason, PIXEL_DATA)
+                raise _unsafe()
             pos, tile_end = tile_end, -1
             continue
         if marker < 0xFF4F or pos + 4 > len(stream):
-            raise Refusal(_UNSAFE.reason, PIXEL_DATA)
+            raise _unsafe()
         (length,) = unpack_from(">H", stream, pos + 2)
         if length < 2 or pos + 2 + length > len(stream):
-            raise Refusal(_UNSAFE.reason, PIXEL_DATA)
+            raise _unsafe()
         if marker == 0xFF64:            # comment: its registration (2 bytes) stays, its text goes
             found.append((pos + 6, length - 4))
         elif marker == 0xFF90:          # start of tile part
+            if length != 10:
+                raise _unsafe()
             (size,) = unpack_from(">I", stream, pos + 6)
             tile_end = pos + size if size else _last_marker(stream)
             if tile_end > len(stream):
-                raise Refusal(_UNSAFE.reason, PIXEL_DATA)
+                raise _unsafe()
         pos += 2 + length
 
 
@@ -224,19 +241,19 @@ def _last_marker(stream: bytes) -> int:
     """A tile part of unstated length runs to the end of the codestream."""
     at = stream.rfind(b"\xff\xd9")
     if at < 0:
-        raise Refusal(_UNSAFE.reason, PIXEL_DATA)
+        raise _unsafe()
     return at
 
 
 def check_rle(stream: bytes) -> None:
     """Refuse an RLE frame whose header says other than it should (PS3.5 G.5)."""
     if len(stream) < 64:
-        raise Refusal(_UNSAFE.reason, PIXEL_DATA)
+        raise _unsafe()
     count, *offsets = unpack("<16I", stream[:64])
     used, unused = offsets[:count], offsets[count:]
-    ordered = all(a < b for a, b in zip(used, used[1:], strict=False))
+    ordered = all(a < b for a, b in pairwise(used))
     if not 1 <= count <= 15 or used[0] != 64 or not ordered or used[-1] >= len(stream) or any(unused):
-        raise Refusal(_UNSAFE.reason, PIXEL_DATA)
+        raise _unsafe()
 
 
 _OVERLAYS = frozenset(range(0x6000, 0x6100, 2))

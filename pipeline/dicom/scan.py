@@ -89,30 +89,34 @@ def read_level(buf: bytes, pos: int, end: int, encoding: Encoding, depth: int = 
     explicit = encoding.explicit
     header = encoding.short.unpack_from if explicit else encoding.implicit.unpack_from
     long = encoding.long.unpack_from
-    last = -1
-    while pos < end:
-        if end - pos < 8:
-            raise _short(buf, top)
+    beyond = _NeedMore() if top else Refusal(Reason.LENGTH_BEYOND_END)
+    last = 0x0003FFFF       # groups below 4 do not stand in a data set
+    limit = end - 8
+    vr = b""
+    while pos <= limit:     # the engine's inner loop: what can be checked once, below, is not checked here
         if explicit:
             group, number, vr, length = header(buf, pos)
             tag = group << 16 | number
             if vr in SHORT:
+                if tag <= last:
+                    raise Refusal(Reason.ELEMENT_REPEATED if tag == last else Reason.MALFORMED, tag)
+                last = tag
                 value = pos + 8
-            elif vr in LONG:
-                if end - pos < 12:
-                    raise _short(buf, top)
-                (length,) = long(buf, pos + 8)
-                value = pos + 12
-            else:
+                append((tag, vr, pos, value, value + length))
+                pos = value + length
+                continue
+            if vr not in LONG:
                 raise Refusal(Reason.MALFORMED, tag)
+            if pos > limit - 4:
+                raise beyond
+            (length,) = long(buf, pos + 8)
+            value = pos + 12
         else:
             group, number, length = header(buf, pos)
-            tag, vr, value = group << 16 | number, b"", pos + 8
-        if tag <= last:
+            tag, value = group << 16 | number, pos + 8
+        if tag <= last or group == 0xFFFE:
             raise Refusal(Reason.ELEMENT_REPEATED if tag == last else Reason.MALFORMED, tag)
         last = tag
-        if group < 4 or group == 0xFFFE:
-            raise Refusal(Reason.MALFORMED, tag)
         if top and tag == PIXEL_DATA:
             append((tag, vr, pos, value, -1 if length == UNDEFINED else value + length))
             return found
@@ -123,15 +127,11 @@ def read_level(buf: bytes, pos: int, end: int, encoding: Encoding, depth: int = 
             stop = _end_of_sequence(buf, value, end, inner, depth + 1, tag, top)
         else:
             stop = value + length
-            if stop > end:
-                raise _NeedMore if top else Refusal(Reason.LENGTH_BEYOND_END, tag)
         append((tag, vr, pos, value, stop))
         pos = stop
+    if pos != end:
+        raise _NeedMore if top else Refusal(Reason.LENGTH_BEYOND_END, found[-1][0] if found else None)
     return found
-
-
-def _short(buf: bytes, top: bool) -> Exception:
-    return _NeedMore() if top else Refusal(Reason.LENGTH_BEYOND_END)
 
 
 def _end_of_sequence(buf: bytes, pos: int, end: int, encoding: Encoding, depth: int, tag: int, top: bool) -> int:
@@ -260,15 +260,14 @@ class Scan:
     pixel_end: int = 0
     tail: bytes = b""
     tail_elements: list[Element] = field(default_factory=list)
+    _index: dict[int, Element] = field(default_factory=dict)
 
     def value(self, tag: int) -> bytes | None:
         """Return the raw value of a top-level element before pixel data, or None."""
-        for t, _, _, value, end in self.elements:
-            if t == tag:
-                return self.head[value:end]
-            if t > tag:
-                return None
-        return None
+        if not self._index:
+            self._index = {element[0]: element for element in self.elements}
+        found = self._index.get(tag)
+        return self.head[found[3]:found[4]] if found else None
 
 
 def scan(fd: int, size: int, head: bytes) -> Scan:
@@ -296,7 +295,7 @@ def _scan_body(fd: int, result: Scan, start: int) -> Scan:
     while True:
         try:
             elements = read_level(result.head, start, len(result.head), encoding, top=True)
-            if elements and elements[-1][0] == PIXEL_DATA or len(result.head) == size:
+            if (elements and elements[-1][0] == PIXEL_DATA) or len(result.head) == size:
                 break
         except (_NeedMore, StructError):
             if len(result.head) == size:

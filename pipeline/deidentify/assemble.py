@@ -1,0 +1,80 @@
+"""What a candidate is made of, told without an identity: the identifiable side of a build, put together.
+
+The parts are known, so nothing is decided here but two things: an instance of a study in which any part found a residual
+identifier is held back, and the candidate's id. What leaves for the candidate zone is `plan.json`: part ids, output UIDs
+held back, counts, digests.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow.compute as pc
+
+from pipeline import layout
+from pipeline.config import ProjectConfig
+from pipeline.deidentify.clinical import ClinicalSnapshot
+from pipeline.deidentify.pseudonyms import Pseudonyms
+from pipeline.model import Reason, Status
+from pipeline.schemas import clinical_table
+from pipeline.storage import ObjectStore, tables
+
+Counts = dict[str, dict[str, int]]      # status → reason ("" where there is none) → objects
+
+
+def survey(work: ObjectStore, project: str, inventories: Sequence[str], parts: Sequence[str]) -> tuple[Counts, dict[str, str]]:
+    """Return the fate so far of every inventoried object, and the output instances that are held back, with the reason."""
+    counts: dict[str, Counter[str]] = {}
+
+    def add(table: Any) -> None:
+        for status, reason in zip(table["status"].to_pylist(), table["reason"].to_pylist(), strict=True):
+            counts.setdefault(status, Counter())[reason or ""] += 1
+
+    for key in inventories:
+        rows = tables.read(work, key, ["status", "reason"])
+        add(rows.filter(pc.not_equal(rows["status"], Status.PENDING.value)))
+    unsafe: set[str] = set()
+    passed: list[tuple[str, str]] = []
+    for part in parts:
+        rows = tables.read(work, layout.outcomes(project, part), ["status", "reason", "study", "instance"])
+        add(rows)
+        for row in rows.to_pylist():
+            if row["reason"] == Reason.RESIDUAL_IDENTIFIER.value:
+                unsafe.add(row["study"])
+            elif row["status"] == Status.PENDING.value:
+                passed.append((row["instance"], row["study"]))
+    held = {instance: Reason.STUDY_QUARANTINED.value for instance, study in passed if study in unsafe}
+    plain = {status: dict(sorted(by_reason.items())) for status, by_reason in sorted(counts.items())}
+    return plain, dict(sorted(held.items()))
+
+
+def candidate_id(pseudonyms: Pseudonyms, config: ProjectConfig, parts: Sequence[str], clinical: str | None,
+                 digests: Sequence[str]) -> str:
+    """Return HK(part ids, clinical snapshot, digests of crosswalk, people, suites and schemas, meaning of the file)."""
+    return layout.keyed("c", pseudonyms.key.secret,
+                        [*sorted(parts), "clinical", clinical or "", *digests, config.meaning()])
+
+
+def write(work: ObjectStore, candidate: ObjectStore, config: ProjectConfig, identity: str, *, parts: Sequence[str],
+          counts: Counts, held: Mapping[str, str], clinical: ClinicalSnapshot, about: Mapping[str, Any]) -> None:
+    """Write the candidate's plan.json (no identity in it), and then the ledger's side of it, inputs.json."""
+    named = {declared.table: [
+        {"name": c.name, "type": c.type, "unit": c.unit, "meaning": c.meaning}
+        for c in clinical_table(declared.table, declared.columns).columns] for declared in config.clinical}
+    plan = {
+        "schema_version": layout.SCHEMA_VERSION, "project": config.name, "candidate": identity,
+        "title": config.project.title, "data_steward": config.project.data_steward, "demo": config.project.demo,
+        "parts": sorted(parts), "clinical": {"id": clinical.id, "tables": named} if clinical.id else None,
+        "held": dict(held), "counts": counts, "clinical_counts": clinical.counts,
+        "date_shift_days": config.deidentify.date_shift_days, "keep_times": config.deidentify.keep_times, **about,
+    }
+    inputs = {"schema_version": layout.SCHEMA_VERSION, "candidate": identity, "parts": sorted(parts), "held": dict(held)}
+    candidate.write(layout.plan(config.name, identity), _json(plan))
+    work.write(layout.candidate_inputs(config.name, identity), _json(inputs))
+
+
+def _json(doc: object) -> bytes:
+    return json.dumps(doc, sort_keys=True, indent=1).encode() + b"\n"

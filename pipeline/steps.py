@@ -1,0 +1,357 @@
+"""The verbs that change state. Each takes a project file (or its config) and ids, and returns ids and counts, no value.
+
+DAGs and the command line call the same functions. Every one is idempotent, writes under names derived from its inputs
+with its commit marker last, and computes what there is to do as a set difference over the zones. No room is loaded
+before its step runs.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline import layout
+from pipeline.config import ProjectConfig, load
+from pipeline.errors import CandidateFailed, NotFound, PartsMissing
+from pipeline.storage import ObjectStore, open_store
+
+if TYPE_CHECKING:
+    from pipeline.deidentify.shard import Decided, Person
+
+Result = dict[str, Any]
+Project = str | Path | ProjectConfig
+
+
+def stage(project: Project, *, dry_run: bool = False) -> Result:
+    """Freeze what has landed into a batch. Result: batch (None where nothing is new), counts, shards, arriving."""
+    from pipeline.stage.run import stage as run
+
+    side = _Identifiable(project)
+    result = run(side.config, side.landing, side.work, eligible=lambda row: side.decide(row).reason, dry_run=dry_run)
+    return {**asdict(result), "dry_run": dry_run}
+
+
+def pending_shards(project: Project) -> list[Result]:
+    """Return the shards that have no part under today's recipes, key, people and project file: batch, shard, part."""
+    side = _Identifiable(project)
+    done = side.parts_done()
+    return [{"batch": batch, "shard": number, "part": part} for batch, number, part in side.wanted() if part not in done]
+
+
+def deidentify(project: Project, batch: str, shard: int) -> Result:
+    """De-identify one shard into its part. Result: part, counts by `status` or `status/reason`."""
+    from pipeline.deidentify.shard import Job, run
+
+    side = _Identifiable(project)
+    decided = side.decided(batch, shard)
+    part = side.part(decided)
+    if side.work.stat(layout.outcomes(side.config.name, part)) is not None:
+        return {"part": part, "counts": {}, "done_before": True}
+    job = Job(side.config.name, side.landing, side.candidate, side.plans, side.pseudonyms,
+              side.config.deidentify.date_shift_days, side.known_identifiers(decided),
+              side.config.deidentify.residual_exceptions)
+    return {"part": part, "counts": run(job, side.work, part, decided), "done_before": False}
+
+
+def clinical(project: Project) -> Result:
+    """Pseudonymise the clinical tables into one snapshot. Result: clinical (its id), rows and counts by table."""
+    from pipeline.storage import tables
+
+    side = _Identifiable(project)
+    snapshot = side.clinical_snapshot
+    if snapshot.id:
+        for name, table in snapshot.tables.items():
+            tables.write(side.candidate, layout.clinical(side.config.name, snapshot.id, name), table)
+        tables.write(side.work, layout.clinical_outcomes(side.config.name, snapshot.id), snapshot.outcomes)
+    return {"clinical": snapshot.id, "rows": {name: table.num_rows for name, table in snapshot.tables.items()},
+            "counts": snapshot.counts}
+
+
+def assemble(project: Project) -> Result:
+    """Put the parts and the clinical snapshot of today together. Result: candidate, parts, counts.
+
+    Raises PartsMissing where a shard has no part yet, CrosswalkRefused where a known person would become another.
+    """
+    from pipeline.deidentify import assemble as room
+    from pipeline.deidentify.crosswalk import guard, pairs
+    from pipeline.stage import batches
+
+    side = _Identifiable(project)
+    config, name = side.config, side.config.name
+    wanted = [(side.decided(batch, number), part) for batch, number, part in side.wanted()]
+    parts = [part for _, part in wanted]
+    lacking = set(parts) - side.parts_done()
+    if lacking:
+        raise PartsMissing(f"{len(lacking)} shards have no part yet.", hint="De-identify them first.")
+    people = (d.row for decided, _ in wanted for d in decided if d.reason is None)
+    guard(side.work, config, pairs(people, config, side.crosswalk, side.pseudonyms))
+    clinical(side.config)
+    snapshot = side.clinical_snapshot
+    suites = side.suites()
+    digests = [side.crosswalk.digest, side.permitted.digest, *(f"{k}={v}" for k, v in sorted(suites.items())),
+               side.schemas_digest()]
+    identity = room.candidate_id(side.pseudonyms, config, parts, snapshot.id, digests)
+    inventories = [layout.inventory(name, batch) for batch in batches.committed(side.work, name)]
+    counts, held = room.survey(side.work, name, inventories, parts)
+    about = {"plan": side.plans.id, "engine": side.engine_version(), "recipes": list(side.plans.described),
+             "method_codes": sorted({code[0] for plan in side.plans.plans.values() for code in plan.codes}),
+             "suites": suites}
+    room.write(side.work, side.candidate, config, identity, parts=parts, counts=counts, held=held, clinical=snapshot,
+               about=about)
+    return {"candidate": identity, "parts": len(parts), "counts": counts}
+
+
+def curate(project: Project, candidate: str) -> Result:
+    """Build the candidate's tables from its parts' facts. Result: candidate, rows by table."""
+    from pipeline.curate.build import build
+    from pipeline.storage import tables
+
+    config = _config(project)
+    store = _zone(config, "candidate")
+    made = build(store, config.name, _plan(store, config, candidate))
+    for name, table in made.items():
+        tables.write(store, layout.curated(config.name, candidate, name), table)
+    return {"candidate": candidate, "rows": {name: table.num_rows for name, table in made.items()},
+            "malformed": sum(made.malformed.values()), "contradictions": sum(made.contradictions.values())}
+
+
+def validate(project: Project, candidate: str) -> Result:
+    """Check the tables, withhold what fails, and seal the candidate. Result: candidate, digest, expectations, withheld.
+
+    Raises CandidateFailed where a critical expectation fails: results are written, the candidate is not sealed.
+    """
+    from pipeline.curate.build import build, images
+    from pipeline.publish.candidate import seal
+    from pipeline.storage import tables
+    from pipeline.validate.run import validate as run
+
+    config = _config(project)
+    store = _zone(config, "candidate")
+    plan = _plan(store, config, candidate)
+    names = _curated(store, config, candidate)
+    made = {name: tables.read(store, layout.curated(config.name, candidate, name)) for name in names}
+    found = run(made, _suites_dir(config))
+    if found.critical:
+        for name, result in found.results.items():
+            store.write(layout.validation(config.name, candidate, name), json.dumps(result, sort_keys=True).encode())
+        raise CandidateFailed(f"{len(found.critical)} critical expectations failed: {', '.join(found.critical[:5])}.",
+                              hint="Read the candidate's validation results, mend the data or the suite, build again.")
+    if found.withheld or found.dropped:
+        made = build(store, config.name, plan, without=found.withheld, dropped=found.dropped)
+    digest = seal(store, config.name, candidate, tables=made, results=found.results, plan=plan,
+                  images=images(store, config.name, plan, without=found.withheld),
+                  withheld={**plan["held"], **found.withheld})
+    return {"candidate": candidate, "digest": digest, "expectations": found.expectations, "failed": found.failed,
+            "withheld": len(found.withheld)}
+
+
+def newest_candidate(project: Project) -> Result:
+    """Return the newest sealed candidate and the digest of its manifest. Raises NotFound where there is none."""
+    from pipeline.publish.candidate import digest
+
+    config = _config(project)
+    store = _zone(config, "candidate")
+    candidate = str(json.loads(store.read(layout.latest_candidate(config.name)))["candidate"])
+    return {"candidate": candidate, "digest": digest(store, config.name, candidate)}
+
+
+def candidate_summary(project: Project, candidate: str) -> Result:
+    """Return what an officer is shown of a candidate: its digest and about twenty lines."""
+    from pipeline.publish.candidate import digest, summary_lines
+
+    config = _config(project)
+    store = _zone(config, "candidate")
+    manifest = json.loads(store.read(layout.candidate_manifest(config.name, candidate)))
+    return {"candidate": candidate, "digest": digest(store, config.name, candidate),
+            "lines": summary_lines(manifest, _current(config))}
+
+
+def approve(project: Project, candidate: str, digest: str, approver: str, triggered_by: str,
+            decision: Literal["approve", "reject"]) -> Result:
+    """Record who decided what of exactly these bytes. Raises ApprovalRefused."""
+    from pipeline.govern.approval import record
+
+    config = _config(project)
+    record(_zone(config, "candidate"), config, candidate, digest, approver, triggered_by, decision, datetime.now(UTC))
+    return {"candidate": candidate, "digest": digest, "decision": decision}
+
+
+def publish(project: Project, candidate: str, *, run_id: str | None = None, dry_run: bool = False) -> Result:
+    """Publish an approved candidate in a process that has neither the key nor landing's credentials."""
+    from pipeline.publish.process import run
+
+    return run(_config(project), candidate, run_id=run_id, dry_run=dry_run)
+
+
+def ledger_summary(project: Project, *, release: str | None = None) -> Result:
+    """Return the ledger's totals by status and reason, and whether its identity holds."""
+    from pipeline.ledger.ledger import summary
+
+    config = _config(project)
+    found = summary(config, _zone(config, "work"), _zone(config, "candidate"), _zone(config, "release"),
+                    release_id=release)
+    return {"candidate": found.candidate, "release": found.release, "objects": found.objects, "counts": found.counts,
+            "holds": found.holds, "findings": found.findings}
+
+
+# ---- what the steps share ----------------------------------------------------------------------------------------
+def _config(project: Project) -> ProjectConfig:
+    return project if isinstance(project, ProjectConfig) else load(project)
+
+
+def _zone(config: ProjectConfig, zone: Literal["landing", "work", "candidate", "release"]) -> ObjectStore:
+    return open_store(getattr(config.zones, zone), zone, create=zone != "landing")
+
+
+def _plan(store: ObjectStore, config: ProjectConfig, candidate: str) -> dict[str, Any]:
+    plan: dict[str, Any] = json.loads(store.read(layout.plan(config.name, candidate)))
+    return plan
+
+
+def _curated(store: ObjectStore, config: ProjectConfig, candidate: str) -> list[str]:
+    prefix, suffix = layout.curated(config.name, candidate, "\n").split("\n")
+    names = [entry.key[len(prefix):-len(suffix)] for entry in store.list(prefix) if entry.key.endswith(suffix)]
+    if not names:
+        raise NotFound("This candidate has no tables yet.", hint="Curate it first.")
+    return names
+
+
+def _suites_dir(config: ProjectConfig) -> Path:
+    given = config.validate_.suites
+    return config.beside(given) if given else Path(__file__).parents[1] / "expectations"
+
+
+def _current(config: ProjectConfig) -> dict[str, Any] | None:
+    """Return the manifest of the current release, or None."""
+    release = _zone(config, "release")
+    try:
+        current = json.loads(release.read(layout.current(config.name)))
+        manifest: dict[str, Any] = json.loads(release.read(layout.release_manifest(config.name, current["release"])))
+    except NotFound:
+        return None
+    return manifest
+
+
+@dataclass
+class _Identifiable:
+    """The identifiable side of a project, read on use: zones, key, people, plans, and who stands behind each object."""
+
+    project: Project
+
+    @cached_property
+    def config(self) -> ProjectConfig:
+        return _config(self.project)
+
+    @cached_property
+    def landing(self) -> ObjectStore:
+        return _zone(self.config, "landing")
+
+    @cached_property
+    def work(self) -> ObjectStore:
+        return _zone(self.config, "work")
+
+    @cached_property
+    def candidate(self) -> ObjectStore:
+        return _zone(self.config, "candidate")
+
+    @cached_property
+    def pseudonyms(self) -> Any:
+        from pipeline.deidentify.keys import load_key
+        from pipeline.deidentify.pseudonyms import Pseudonyms
+
+        return Pseudonyms(load_key(self.config.name))
+
+    @cached_property
+    def plans(self) -> Any:
+        from pipeline.deidentify.plan import load_plans
+
+        return load_plans(self.config)
+
+    @cached_property
+    def crosswalk(self) -> Any:
+        from pipeline.deidentify import crosswalk
+
+        return crosswalk.load(self.config)
+
+    @cached_property
+    def permitted(self) -> Any:
+        from pipeline.govern.people import load_permitted
+
+        return load_permitted(self.config, date.today())
+
+    @cached_property
+    def rules(self) -> Any:
+        from pipeline.govern.eligibility import Rules
+
+        return Rules.of(self.config, self.permitted.ids)
+
+    @cached_property
+    def clinical_snapshot(self) -> Any:
+        from pipeline.deidentify.clinical import pseudonymise
+
+        return pseudonymise(self.config, self.pseudonyms, self.crosswalk, self.permitted.ids)
+
+    def decide(self, row: Any) -> Decided:
+        """Say who is behind an inventory row, and why it may not pass where it may not."""
+        from pipeline.deidentify.crosswalk import person_of
+        from pipeline.deidentify.shard import Decided
+        from pipeline.govern.eligibility import decide, decide_object
+
+        who = person_of(row, self.config, self.crosswalk)
+        reason = decide_object(row, self.rules) or who.reason or decide(row, self.rules, who.id)
+        return Decided(row, who.key, reason)
+
+    def decided(self, batch: str, shard: int) -> list[Decided]:
+        from pipeline.stage.batches import read_shard
+
+        return [self.decide(row) for row in read_shard(self.work, self.config.name, batch, shard).to_pylist()]
+
+    def part(self, decided: list[Decided]) -> str:
+        from pipeline.deidentify.shard import part_id
+
+        return part_id(decided, self.plans, self.pseudonyms)
+
+    def wanted(self) -> list[tuple[str, int, str]]:
+        """Return (batch, shard, part id under today's plans and people) of every shard."""
+        from pipeline.stage.batches import committed, shards
+
+        name = self.config.name
+        return [(batch, number, self.part(self.decided(batch, number)))
+                for batch in committed(self.work, name) for number in shards(self.work, name, batch)]
+
+    def parts_done(self) -> set[str]:
+        prefix, marker = layout.parts(self.config.name), layout.outcomes("", "").rpartition("/")[2]
+        names = (entry.key.removeprefix(prefix).split("/") for entry in self.work.list(prefix))
+        return {parts[0] for parts in names if parts[1:] == [marker]}
+
+    def known_identifiers(self, decided: list[Decided]) -> dict[Person, set[str]]:
+        """Return what the crosswalk and the clinical tables call these people: what no output may hold."""
+        from pipeline.deidentify.clinical import identifiers
+
+        people = {d.person for d in decided if d.person and not d.reason}
+        found = {person: set(names) for person, names in identifiers(self.config, self.crosswalk).items() if person in people}
+        if self.config.project.linked:
+            for person in people:
+                found.setdefault(person, set()).update(self.crosswalk.identifiers(person[1]))
+        return found
+
+    def suites(self) -> dict[str, str]:
+        from pipeline.validate.suites import suite_digests
+
+        return suite_digests(_suites_dir(self.config))
+
+    @staticmethod
+    def schemas_digest() -> str:
+        from pipeline import schemas
+
+        return layout.hashed("q", [repr(table) for table in schemas.PUBLISHED])
+
+    @staticmethod
+    def engine_version() -> str:
+        from pipeline.deidentify.plan import ENGINE_VERSION
+
+        return ENGINE_VERSION
