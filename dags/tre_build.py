@@ -15,11 +15,12 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, DeadlineAlert, DeadlineReference, Param, SyncCallback, get_current_context
 from airflow.sdk import task as airflow_task
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException, AirflowTimetableInvalid
 from airflow.sdk.execution_time.hitl import HITLUser
 from tre_tasks import RETRY_POLICY, AskOfficer, approval_waits, record_answer, run_step, task_failed
 
 from pipeline import config
+from pipeline.errors import ProjectFileError
 
 MOST_TASKS = 512  # of one mapped task; Airflow refuses more than 1024
 
@@ -46,11 +47,17 @@ def project_files() -> list[Path]:
 
 
 def build(path: Path) -> Iterator[DAG]:
-    """Yield the DAGs of one project file. Raises ProjectFileError, and ValueError for a schedule that is not cron."""
+    """Yield the DAGs of one project file. Raises ProjectFileError, which names file and line."""
     project = config.load(path)
     batches = Asset(name=f"{project.name}.batches", uri=f"tre://{project.name}/batches")
     candidates = Asset(name=f"{project.name}.candidates", uri=f"tre://{project.name}/candidates")
-    yield stage_dag(project, batches)
+    staging = stage_dag(project, batches)
+    try:
+        staging.validate()
+    except AirflowTimetableInvalid as error:
+        line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if text.startswith("schedule"))
+        raise ProjectFileError(f"{path}:{line}: stage.schedule: {error}") from None
+    yield staging
     yield build_candidate_dag(project, batches, candidates)
     yield release_dag(project, candidates)
 

@@ -16,7 +16,7 @@ for path in project_files():
         list(build(path))
     except ProjectFileError as error:
         refused.append(str(error))
-    except Exception as error:  # noqa: BLE001 - a schedule that is not cron, a title that is not text for Airflow
+    except Exception as error:  # noqa: BLE001 - what this Airflow will not take of it
         refused.append(f"{path}: {type(error).__name__}: {error}")
 if refused:
     raise ProjectFileError("\n".join(refused))
