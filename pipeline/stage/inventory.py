@@ -145,32 +145,28 @@ def _in_processes(landing: ObjectStore, entries: Sequence[Entry], max_bytes: int
     size = max(1, min(CHUNK, -(-len(entries) // workers)))
     waiting = deque(list(entries[i:i + size]) for i in range(0, len(entries), size))
     while waiting:
-        suspects: list[Entry] = []
         pool = _pool(min(workers, len(waiting)))
         flying: dict[Future[Looked], list[Entry]] = {}
         try:
-            while (waiting or flying) and not suspects:
+            while waiting or flying:
                 while waiting and len(flying) < 2 * workers:
                     future = pool.submit(_look_at, landing.url, waiting[0], max_bytes, reader)
                     flying[future] = waiting.popleft()
                 done, _ = wait(flying, return_when=FIRST_COMPLETED)
+                if any(isinstance(future.exception(), BrokenProcessPool) for future in done):
+                    break
                 for future in done:
-                    error = future.exception()
-                    if isinstance(error, BrokenProcessPool):
-                        suspects += flying.pop(future)
-                    elif error is not None:
-                        raise error
-                    else:
-                        yield from zip(flying.pop(future), future.result(), strict=True)
+                    yield from zip(flying.pop(future), future.result(), strict=True)
         except BrokenProcessPool:       # submit found it broken first
             pass
         finally:
             pool.shutdown(cancel_futures=True)
+        suspects: list[Entry] = []
         for future, chunk in flying.items():
-            if future.done() and not future.cancelled() and future.exception() is None:
-                yield from zip(chunk, future.result(), strict=True)
-            else:
+            if future.cancelled() or future.exception() is not None:
                 suspects += chunk
+            else:
+                yield from zip(chunk, future.result(), strict=True)
         yield from _one_by_one(landing, suspects, max_bytes, reader)
 
 

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+
+import pyarrow as pa
 
 from pipeline import layout
 from pipeline.config import ProjectConfig
 from pipeline.errors import LeaseHeld
 from pipeline.model import REASONS, Reason, Status
 from pipeline.observe import event, track
-from pipeline.schemas import INVENTORY, LISTING
+from pipeline.schemas import INVENTORY, LISTING, Table
 from pipeline.stage import admission, batches, seen, shards
 from pipeline.stage.inventory import Landed, read_all
 from pipeline.stage.listing import Known
 from pipeline.storage import ObjectStore, lease, tables
 
+SLICE = 50_000
 Eligible = Callable[[Mapping[str, Any]], Reason | None]
 
 
@@ -83,18 +86,20 @@ def _write(work: ObjectStore, project: str, batch: str, committed: list[str], ro
     for row in sorted(admitted, key=lambda r: (r.study_uid or "", r.source_uri)):
         by_shard[row.shard or 0].append(row)
     for number, of_shard in by_shard.items():
-        tables.write(work, layout.shard(project, batch, number), tables.from_rows(INVENTORY, _rows(of_shard)))
+        tables.write(work, layout.shard(project, batch, number), _table(INVENTORY, of_shard))
     for number in set(batches.shards(work, project, batch)) - by_shard.keys():
         work.delete(layout.shard(project, batch, number))       # a killed run's, under another project file
     if batches.committed(work, project) != committed:           # this run lost its lease while it slept
         raise LeaseHeld("Another stage of this project has finished meanwhile.", hint="Stage again.")
     seen.record(work, project, batch, committed, admitted)
-    tables.write(work, layout.listing(project, batch), tables.from_rows(LISTING, _rows(rows)))
-    tables.write(work, layout.inventory(project, batch), tables.from_rows(INVENTORY, _rows(new)))
+    tables.write(work, layout.listing(project, batch), _table(LISTING, rows))
+    tables.write(work, layout.inventory(project, batch), _table(INVENTORY, new))
 
 
-def _rows(rows: list[Landed]) -> Iterable[dict[str, Any]]:
-    return (row.row() for row in rows)
+def _table(schema: Table, rows: list[Landed]) -> pa.Table:
+    """A slice at a time: the mappings of a million rows at once would cost more than the rows."""
+    slices = (rows[i:i + SLICE] for i in range(0, len(rows) or 1, SLICE))
+    return pa.concat_tables(tables.from_rows(schema, (r.row() for r in s)) for s in slices).combine_chunks()
 
 
 def _counts(rows: list[Landed], refused: Mapping[str, Reason]) -> dict[str, int]:

@@ -32,11 +32,14 @@ def sha(name: object) -> bytes:
 
 
 def uri(name: object) -> str:
-    return f"file:///landing/{name}"
+    return f"file:///landing/{str(name).partition('/')[0]}"
 
 
 class World:
-    """Objects are called by short names: name → source_uri, digest, and `2.25.<name>` as the output instance."""
+    """Objects are called by short names: name → source_uri, digest, and `2.25.<name>` as the output instance.
+
+    `a/2` is another object under the name of `a`.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -126,6 +126,18 @@ def test_all_candidates(full):
         A: "published", B: "pending"}
 
 
+def test_an_object_with_other_bytes_under_the_same_name_is_another(world):
+    world.batch("1", {"a": PENDING})
+    world.batch("2", {"a/2": PENDING})
+    world.part("1", {"a": ("quarantined", "source_changed")})
+    world.part("2", {"a/2": PENDING})
+    world.build(A, "12")
+    world.ledger()
+    rows = pq.read_table(world.root / "ledger.parquet").to_pylist()
+    assert {(r["source_sha256"], r["status"]) for r in rows} == {(sha("a"), "quarantined"), (sha("a/2"), "pending")}
+    assert (len(rows), world.identity()) == (2, {})
+
+
 def test_a_release_that_nobody_was_given_is_not_published(full):
     """A publisher killed between manifest.json and current.json."""
     full.publish(1, A, ["pub", "gone"], current=False)
