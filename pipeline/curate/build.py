@@ -52,7 +52,7 @@ def build(
     NotFound where a part's facts or a clinical table is missing, SchemaTooNew.
     """
     flat, malformed = facts.read(candidate, project, plan["parts"], {*plan["held"], *without})
-    flat = _with_paths(flat)
+    flat = _sorted(flat)
     made = _tables(flat) | _clinical(candidate, project, plan, dropped or {})
     return Curated(made, malformed, _contradictions(flat))
 
@@ -61,18 +61,15 @@ def images(
     candidate: ObjectStore, project: str, plan: Mapping[str, Any], *, without: Mapping[str, str] | Collection[str] = ()
 ) -> pa.Table:
     """Return schemas.IMAGES for the same instances as `build` with the same arguments, sorted by instance."""
-    import pyarrow as pa
-
     flat, _ = facts.read(candidate, project, plan["parts"], {*plan["held"], *without}, fields=())
-    flat = _with_paths(flat).sort_by([("instance", "ascending"), ("key", "ascending")])
-    columns = [flat["instance"], flat["key"], flat["path"], flat["digest"], flat["bytes"]]
-    return pa.Table.from_arrays([c.combine_chunks() for c in columns], schema=arrow_schema(IMAGES))
+    return _as(IMAGES, _sorted(flat))
 
 
-def _with_paths(flat: pa.Table) -> pa.Table:
-    """Add `digest` (hex) and `path` (below the release's images)."""
+def _sorted(flat: pa.Table) -> pa.Table:
+    """Return the rows sorted by instance, with `digest` (hex) and `path` (below the release's images)."""
     import pyarrow as pa
 
+    flat = flat.sort_by([("instance", "ascending"), ("key", "ascending")])
     digests = [value.hex() for value in flat["sha256"].to_pylist()]
     names = zip(*(flat[c].to_pylist() for c in ("patient", "study", "series", "instance")), digests, strict=True)
     paths = [layout.image_path(*name) for name in names]
@@ -103,20 +100,13 @@ _SQL: dict[str, tuple[Table, str]] = {
                agreed(manufacturer) AS manufacturer, agreed(model) AS model, agreed(device_id) AS device_id,
                agreed(software_versions) AS software_versions, count(*) AS n_instances
         FROM flat GROUP BY series, study, patient ORDER BY series, study, patient"""),
-    "instances": (INSTANCES, """
-        SELECT * EXCLUDE (sha256, sop_class_uid), instance AS sop_instance_uid, series AS series_uid,
-               study AS study_uid, patient AS patient_id, coalesce(sop_class_uid, '') AS sop_class_uid,
-               digest AS sha256
-        FROM flat ORDER BY instance, key"""),
-    "exposures": (EXPOSURES, """
-        SELECT *, instance AS sop_instance_uid, series AS series_uid, study AS study_uid, patient AS patient_id
-        FROM flat WHERE list_contains(getvariable('projection'), modality)
-        AND (kvp_kv IS NOT NULL OR exposure_mas IS NOT NULL) ORDER BY instance, key"""),
 }  # fmt: skip
 
 
 def _tables(flat: pa.Table) -> dict[str, pa.Table]:
     import duckdb
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
     made: dict[str, pa.Table] = {}
     with tempfile.TemporaryDirectory() as spill, duckdb.connect(
@@ -124,9 +114,12 @@ def _tables(flat: pa.Table) -> dict[str, pa.Table]:
     ) as db:
         db.register("flat", flat)
         db.execute(_AGREED)
-        db.execute("SET VARIABLE projection = ?", [list(PROJECTION)])
         for name, (schema, sql) in _SQL.items():
             made[name] = _as(schema, db.sql(sql).to_arrow_table())
+    stated = pc.or_(pc.is_valid(flat["kvp_kv"]), pc.is_valid(flat["exposure_mas"]))
+    projection = pc.is_in(flat["modality"], value_set=pa.array(PROJECTION))
+    made["instances"] = _as(INSTANCES, flat)
+    made["exposures"] = _as(EXPOSURES, flat.filter(pc.and_(projection, stated)))
     return made
 
 
@@ -143,11 +136,21 @@ def _contradictions(flat: pa.Table) -> dict[str, int]:
     return found
 
 
-def _as(schema: Table, result: pa.Table) -> pa.Table:
+# Columns of the tables that the flat table has under another name.
+_IN_FLAT = {
+    "patient_id": "patient", "study_uid": "study", "series_uid": "series", "sop_instance_uid": "instance",
+    "sha256": "digest",
+}  # fmt: skip
+
+
+def _as(schema: Table, rows: pa.Table) -> pa.Table:
+    """Return the columns of a table, from what a query gave or from the flat table."""
     import pyarrow as pa
 
     arrow = arrow_schema(schema)
-    columns = [result[field.name].cast(field.type).combine_chunks() for field in arrow]
+    there = set(rows.column_names)
+    names = [_IN_FLAT[n] if n in _IN_FLAT and _IN_FLAT[n] in there else n for n in arrow.names]
+    columns = [rows[name].cast(field.type).combine_chunks() for name, field in zip(names, arrow, strict=True)]
     return pa.Table.from_arrays(columns, schema=arrow)
 
 

@@ -55,6 +55,11 @@ def _mgy(cell: Cell) -> float | None:
     return number(cell, Decimal(100))
 
 
+def _class_uid(cell: Cell) -> str:
+    """Never null: every admitted object has one, and validation stops a candidate where it is not a UID."""
+    return text(cell) or ""
+
+
 def _class_name(cell: Cell) -> str | None:
     from pydicom.uid import UID
 
@@ -76,7 +81,7 @@ FIELDS: tuple[Field, ...] = (
     _f("model", "string", text, "ManufacturerModelName"),
     _f("device_id", "string", text, "DeviceSerialNumber"),
     _f("software_versions", "string", text, "SoftwareVersions"),
-    _f("sop_class_uid", "string", text, "SOPClassUID"),
+    _f("sop_class_uid", "string", _class_uid, "SOPClassUID"),
     _f("sop_class_name", "string", _class_name, "SOPClassUID"),
     _f("image_type", "string", text, "ImageType"),
     _f("presentation_intent", "string", text, "PresentationIntentType"),
