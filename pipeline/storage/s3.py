@@ -21,7 +21,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import boto3  # noqa: TID253  (this module is imported on use)
@@ -34,9 +36,11 @@ from pipeline.storage.base import Entry, check_key, check_prefix, is_temporary, 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
+_LOCK = Lock()
 CHUNK = 1 << 20
 ONE_PUT = 64 << 20  # larger files go in parts
 PART = 16 << 20  # held in memory; S3 takes 5 MiB to 5 GiB, 10,000 of them
+PAGE = 1000  # of a listing
 TRIES = 4  # of each request, and of a download that broke off
 CONNECT_SECONDS, READ_SECONDS = 5, 60
 
@@ -60,7 +64,8 @@ class S3Store:
         pages = self._client.get_paginator("list_objects_v2")
         last = ""
         with _errors():
-            for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + check_prefix(prefix)):
+            below = self._prefix + check_prefix(prefix)
+            for page in pages.paginate(Bucket=self._bucket, Prefix=below, PaginationConfig={"PageSize": PAGE}):
                 for found in page.get("Contents", ()):
                     key = found["Key"][len(self._prefix) :]
                     if key <= last and last:
@@ -296,8 +301,8 @@ def _client(zone: str) -> S3Client:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    with _errors():
-        return boto3.session.Session().client(
+    with _errors(), _LOCK:
+        return _session().client(
             "s3",
             aws_access_key_id=key,
             aws_secret_access_key=secret,
@@ -306,6 +311,12 @@ def _client(zone: str) -> S3Client:
             region_name=os.environ.get(name + "REGION") or None,
             config=config,
         )
+
+
+@cache
+def _session() -> boto3.session.Session:
+    """One for the process: it reads boto's description of S3 once. Making clients of it takes the lock."""
+    return boto3.session.Session()
 
 
 @contextmanager
