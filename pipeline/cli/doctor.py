@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pipeline.cli.show import examples, table
-from pipeline.errors import EnvironmentUnfit, TreError
+from pipeline.errors import EnvironmentUnfit, NotFound, TreError
 
 if TYPE_CHECKING:
     from pipeline.config import ProjectConfig
@@ -28,6 +28,7 @@ EXAMPLES = examples(
     "tre doctor --store file                     this machine, for zones on its own disk",
     "tre doctor infra/projects/demo.toml         and this project: file, key, recipes, people, stores",
 )
+ZONES = ("landing", "work", "candidate", "release")
 NEEDED = ("apache-airflow", "pydicom", "deid", "great-expectations", "boto3", "pyarrow", "duckdb")
 
 
@@ -159,8 +160,16 @@ def of_project(path: Path) -> Iterator[Check]:
     looks = (("key", _key), ("recipes", _recipes), ("permitted people", _people), ("crosswalk", _crosswalk))
     for name, look in looks:
         yield _said(name, look, config)
-    for zone in ("landing", "work", "candidate", "release"):
+    for zone in ZONES:
         yield _said(f"zone {zone}", _zone, config, zone)
+
+
+def ready(config: ProjectConfig) -> None:
+    """Raise what would stop this project, before anything is read or moved: key, recipes, people, crosswalk, stores."""
+    for look in (_key, _recipes, _people, _crosswalk):
+        look(config)
+    for zone in ZONES:
+        _zone(config, zone)
 
 
 def _said(name: str, look: Callable[..., str], *args: object) -> Check:
@@ -205,11 +214,16 @@ def _crosswalk(config: ProjectConfig) -> str:
 def _zone(config: ProjectConfig, zone: str) -> str:
     """Open the zone; probe the one that publishing depends on. Nothing is left behind."""
     from pipeline.storage import open_store
+    from pipeline.storage.probe import probe
 
-    store = open_store(getattr(config.zones, zone), zone, create=False)
+    url = getattr(config.zones, zone)
+    try:
+        store = open_store(url, zone, create=False)
+    except NotFound:
+        if zone == "landing" or not url.startswith("file://"):
+            raise
+        return "will be made"
     if zone != "release":
         next(iter(store.list()), None)
         return "can be read"
-    from pipeline.storage.probe import probe
-
     return f"digests are checked by the {probe(store).digest_checked}"

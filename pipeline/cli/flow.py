@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline import steps
-from pipeline.cli import project
+from pipeline.cli import doctor, project
 from pipeline.cli.show import examples, facts, size, totals
 from pipeline.errors import ApprovalRefused
 from pipeline.observe import track
@@ -61,6 +61,7 @@ def run(
     """
     config = project.load(project_file, landing=landing, work=work, candidate=candidate, release=release)
     _may_approve(config, approve_as)
+    doctor.ready(config)
     _stage(config)
     built = _build(config)
     if approve_as is None:
@@ -90,11 +91,17 @@ def build(
 ) -> None:
     """De-identify what has no part under today's plan, make the tables, validate: a candidate to be approved."""
     config = project.load(project_file, landing=landing, work=work, candidate=candidate)
-    if dry_run:
-        pending = _pending(config)
-        facts({"shards to de-identify": len(pending)})
-    else:
+    if not dry_run:
         _build(config)
+        return
+    from pipeline.cli.project import reading
+    from pipeline.stage.batches import read_shard
+
+    store, pending, instances, amount = reading(config)[0], steps.pending_shards(config), 0, 0
+    for one in pending:
+        rows = read_shard(store, config.name, one["batch"], one["shard"])
+        instances, amount = instances + rows.num_rows, amount + sum(rows["bytes"].to_pylist())
+    facts({"shards to de-identify": len(pending), "instances in them": instances, "their size": size(amount)})
 
 
 def publish(
@@ -134,12 +141,8 @@ def _stage(config: ProjectConfig, *, dry_run: bool = False) -> None:
     facts({**{f"  {k}": v for k, v in said.items()}, **{f"  {k}": v for k, v in staged["counts"].items()}})
 
 
-def _pending(config: ProjectConfig) -> list[dict[str, Any]]:
-    return steps.pending_shards(config)
-
-
 def _build(config: ProjectConfig) -> Mapping[str, Any]:
-    pending = _pending(config)
+    pending = steps.pending_shards(config)
     begin = time.monotonic()
     for one in track(pending, "de-identify", total=len(pending)):
         steps.deidentify(config, one["batch"], one["shard"])

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from pipeline import observe
-from pipeline.cli import doctor, flow, ledger, quarantine, recipe, release, status
+from pipeline.cli import doctor, flow, ledger, quarantine, recipe, release, status, synthetic
 from pipeline.errors import RecipeRefused, TreError
 
 app = typer.Typer(
@@ -54,6 +54,7 @@ app.command("ledger", epilog=ledger.EXAMPLES)(ledger.ledger)
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(release.app, name="release")
+app.command("synthetic", epilog=synthetic.EXAMPLES)(synthetic.synthetic)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 
 

@@ -28,12 +28,12 @@ def load(path: Path, **zones: str | None) -> ProjectConfig:
 
 
 def reading(config: ProjectConfig) -> tuple[ObjectStore, ObjectStore, ObjectStore]:
-    """Open work, candidate and release, for reading: nothing is made where nothing is."""
+    """Open work, candidate and release. On disk an absent one is made: a project may not have got there yet."""
     from pipeline.storage import open_store
 
     zones = config.zones
     return (
-        open_store(zones.work, "work", create=False),
-        open_store(zones.candidate, "candidate", create=False),
-        open_store(zones.release, "release", create=False),
+        open_store(zones.work, "work"),
+        open_store(zones.candidate, "candidate"),
+        open_store(zones.release, "release"),
     )

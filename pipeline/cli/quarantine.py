@@ -21,13 +21,15 @@ Digest = Annotated[str, typer.Argument(help="The object: the first digits of its
 def list_(
     project_file: project.ProjectFile,
     everything: Annotated[bool, typer.Option("--all", help="Closed ones too.")] = False,
+    work: project.Work = None,
+    candidate: project.Candidate = None,
 ) -> None:
     """List what the latest candidate holds in quarantine."""
     from pipeline.ledger import quarantine as room
 
-    config = project.load(project_file)
-    work, candidate, _ = project.reading(config)
-    found = room.listed(config, work, candidate, include_closed=everything)
+    config = project.load(project_file, work=work, candidate=candidate)
+    store, candidates, _ = project.reading(config)
+    found = room.listed(config, store, candidates, include_closed=everything)
     rows = [
         (q.short, q.reason, _tag(q.tag), q.modality, size(q.bytes), "closed" if q.closed else "open") for q in found
     ]
@@ -37,13 +39,15 @@ def list_(
 
 
 @app.command("show", epilog=examples("tre quarantine show PROJECT.toml 3fa1c09b77d2"))
-def show(project_file: project.ProjectFile, digest: Digest) -> None:
+def show(
+    project_file: project.ProjectFile, digest: Digest, work: project.Work = None, candidate: project.Candidate = None
+) -> None:
     """Tell what is known of one object: no value, no name."""
     from pipeline.ledger import quarantine as room
 
-    config = project.load(project_file)
-    work, candidate, _ = project.reading(config)
-    _print(room.show(config, work, candidate, digest))
+    config = project.load(project_file, work=work, candidate=candidate)
+    store, candidates, _ = project.reading(config)
+    _print(room.show(config, store, candidates, digest))
 
 
 @app.command("close", epilog=examples('tre quarantine close PROJECT.toml 3fa1c09b77d2 --reason "scanned paper"'))
@@ -52,13 +56,42 @@ def close(
     digest: Digest,
     reason: Annotated[str, typer.Option(help="Why nobody will work on it. No names of patients.", show_default=False)],
     who: Annotated[str, typer.Option(help="Who says so.", show_default="you")] = "",
+    work: project.Work = None,
+    candidate: project.Candidate = None,
 ) -> None:
     """Record that nobody will work on an object any more. The ledger still calls it quarantined."""
     from pipeline.ledger import quarantine as room
 
-    config = project.load(project_file)
-    work, candidate, _ = project.reading(config)
-    _print(room.close(config, work, candidate, digest, reason, who or getpass.getuser()))
+    config = project.load(project_file, work=work, candidate=candidate)
+    store, candidates, _ = project.reading(config)
+    _print(room.close(config, store, candidates, digest, reason, who or getpass.getuser()))
+
+
+@app.command("retry", epilog=examples("tre quarantine retry PROJECT.toml 3fa1c09b77d2"))
+def retry(
+    project_file: project.ProjectFile, digest: Digest, work: project.Work = None, candidate: project.Candidate = None
+) -> None:
+    """De-identify the object's shard again, if its recipe, key or person has changed since. Else it says so."""
+    from pipeline import layout, steps
+    from pipeline.ledger import quarantine as room
+    from pipeline.stage.batches import read_shard
+    from pipeline.storage import tables
+
+    config = project.load(project_file, work=work, candidate=candidate)
+    store, candidates, _ = project.reading(config)
+    item = room.show(config, store, candidates, digest)
+    sha256 = bytes.fromhex(item.sha256)
+    for one in steps.pending_shards(config):
+        shard = read_shard(store, config.name, one["batch"], one["shard"])
+        if sha256 not in shard["source_sha256"].to_pylist():
+            continue
+        part = steps.deidentify(config, one["batch"], one["shard"])["part"]
+        for row in tables.read(store, layout.outcomes(config.name, part)).to_pylist():
+            if row["source_sha256"] == sha256:
+                print(f"{item.short}: {row['status']} {row['reason'] or ''}".rstrip())
+        print("tre build makes a candidate with it.")
+        return
+    print("Recipes, key and person are those that quarantined it, so it would end as before. Mend the cause first.")
 
 
 def _print(item: Quarantined) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.cli import project
 from pipeline.cli.show import examples, facts
+from pipeline.errors import TreError
 
 EXAMPLES = examples("tre status infra/projects/demo-screening.toml")
 
@@ -28,11 +29,15 @@ def status(
     published = sources.releases(releases, config.name)
     current = next((r.id for r in reversed(published) if r.standing == "published"), None)
     open_items = quarantine.listed(config, works, candidates)
+    try:
+        pending: object = len(steps.pending_shards(config))
+    except TreError as error:  # who may look need not hold the key
+        pending = f"not known: {error.code}"
     facts({
         "project": f"{config.name}: {config.project.title}" + (" (demo)" if config.project.demo else ""),
         "batches": len(committed),
         "shards staged": sum(len(batches.shards(works, config.name, b)) for b in committed),
-        "shards to de-identify": len(steps.pending_shards(config)),
+        "shards to de-identify": pending,
         "in quarantine, open": len(open_items),
         "newest candidate": newest or "none",
         "its approval": _answer(answer) if newest else "",
