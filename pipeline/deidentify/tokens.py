@@ -93,8 +93,8 @@ TOKEN_TAGS: dict[int, str] = {
 
 # Codecs of PS3.3 C.12.1.1.2; the ISO 2022 forms keep their first escape sequence, as in a value.
 _CODECS = ("utf-8", "latin_1", "iso8859_2", "iso8859_3", "iso8859_4", "iso8859_5", "iso8859_6", "iso8859_7",
-           "iso8859_8", "iso8859_9", "iso8859_15", "iso8859_11", "shift_jis", "iso2022_jp", "iso2022_jp_2", "iso2022_jp_1", "euc_jp",
-           "euc_kr", "gb18030")
+           "iso8859_8", "iso8859_9", "iso8859_15", "iso8859_11", "shift_jis", "iso2022_jp", "iso2022_jp_2",
+           "iso2022_jp_1", "euc_jp", "euc_kr", "gb18030")
 _NUMBER = re.compile(r"[0-9]+")
 
 

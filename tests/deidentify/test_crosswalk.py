@@ -102,7 +102,8 @@ def test_a_byte_order_mark_blank_lines_and_quotes_are_read():
     assert walk.resolve("RXX", "1, bis").nhs == ONE
 
 
-rows = st.lists(st.tuples(st.sampled_from(["RXX", "RYY"]), st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=20)
+digits = st.integers(1, 9)
+rows = st.lists(st.tuples(st.sampled_from(["RXX", "RYY"]), digits, digits), min_size=1, max_size=20)
 
 
 @given(rows, st.randoms(use_true_random=False))

@@ -24,13 +24,16 @@ def test_one_wrong_digit_is_found(nine, place, more):
         assert nhs.normalise(f"{wrong}{check}") is None
 
 
-@pytest.mark.parametrize("text", ["943 476 5919", "943-476-5919", " 9434765919 ", "943\u00a0476\u00a05919", "9434765919"])
+@pytest.mark.parametrize("text", [
+    "943 476 5919", "943-476-5919", " 9434765919 ", "943\u00a0476\u00a05919", "9434765919",
+])
 def test_separators_are_taken_off(text):
     assert nhs.normalise(text) == "9434765919"
 
 
 @pytest.mark.parametrize("text", [
-    None, "", "943476591", "94347659190", "943476591a", "９４３４７６５９１９", "9.43477E+09", "٩٤٣٤٧٦٥٩١٩", "943.476.5919",
+    None, "", "943476591", "94347659190", "943476591a", "９４３４７６５９１９", "9.43477E+09", "٩٤٣٤٧٦٥٩١٩",
+    "943.476.5919",
     *(str(d) * 10 for d in range(10)),
 ])
 def test_what_is_no_number_is_none(text):
