@@ -67,11 +67,12 @@ def _canvas(name: str, x: str, y: str) -> Iterator[_Canvas]:
         FigureCanvasSVG(figure).print_svg(  # type: ignore[no-untyped-call]
             out, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
         )
-        canvas.svg = _inline(out.getvalue(), name)
+        canvas.svg = _inline(out.getvalue())
 
 
-def _inline(svg: str, name: str) -> str:
-    """The <svg> element alone: no XML prolog, metadata or namespaces (HTML knows them), page fonts, its own ids."""
+def _inline(svg: str) -> str:
+    """The <svg> element alone, in the fonts of the page: no prolog, metadata, namespaces or ids that two plots share."""
+    plots share."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.S)
     svg = re.sub(
@@ -79,7 +80,7 @@ def _inline(svg: str, name: str) -> str:
     )
     svg = svg.replace("xlink:href", "href")
     svg = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", svg)
-    return re.sub(r'id="([A-Za-z]+_\d+)"', rf'id="{name}-\1"', svg).strip()
+    return re.sub(r' id="[A-Za-z][\w.]*_\d+"', "", svg).strip()  # names of groups, which nothing refers to
 
 
 def bars(name: str, groups: Sequence[Group], x: str, y: str, *, band: str | None = None) -> str:

@@ -265,6 +265,14 @@ def make_candidate():
 
 
 @pytest.fixture(scope="session")
+def many(tmp_path_factory) -> Made:
+    """A sealed candidate of 120 people; to be read only."""
+    made = make(tmp_path_factory.mktemp("many").as_uri(), people=120, seed=3)
+    made.seal()
+    return made
+
+
+@pytest.fixture(scope="session")
 def sealed_once(tmp_path_factory) -> tuple[Path, Made]:
     path = tmp_path_factory.mktemp("sealed")
     made = make(path.as_uri(), people=2, images_of=2)
