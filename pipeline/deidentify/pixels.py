@@ -2,7 +2,7 @@
 
 Looked at: what the header says of burned-in text, geometry against length (PS3.3 C.7.6.3), overlays in the high bits,
 and the streams inside encapsulated frames. Comments and application segments of JPEG, JPEG-LS and JPEG 2000 are blanked
-where they stand (same length, so that every offset holds and no sample changes). BurnedInAnnotation NO is never a proof.
+where they stand (same length, so that every offset holds and no sample changes). BurnedInAnnotation NO is no proof.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def check_pixels(fd: int, source: Scan) -> Patches:
         if any(tag in (0x7FE00008, 0x7FE00009) for tag, *_ in source.elements):
             raise Refusal(Reason.UNSUPPORTED_STRUCTURE, 0x7FE00008)
         return []
-    samples, rows, columns, allocated = (_number(source, tag) for tag in (0x00280002, 0x00280010, 0x00280011, 0x00280100))
+    tags = (0x00280002, 0x00280010, 0x00280011, 0x00280100)
+    samples, rows, columns, allocated = (_number(source, tag) for tag in tags)
     frames = _frames(source)
     if not (samples in (1, 3) and rows and columns and frames and allocated in (8, 16, 32)):
         raise Refusal(Reason.PIXEL_GEOMETRY, PIXEL_DATA)
@@ -140,8 +141,9 @@ _MARKER = re.compile(rb"\xff+[^\x00\xff]", re.DOTALL)
 def jpeg_segments(stream: bytes) -> tuple[Patches, tuple[int, int]]:
     """Return the ranges of a JPEG or JPEG-LS stream that hold comments or application data, and its (rows, columns).
 
-    ITU-T T.81 B.1.1.3, T.87 C. JFIF's and Adobe's own segments are kept at their standard lengths. Raises Refusal for what does not
-    parse, and for bytes behind the end of the image but padding.
+    ITU-T T.81 B.1.1.3, T.87 C. JFIF's, Adobe's and HP's (mrfx, a colour transform) own segments are kept at
+    their standard lengths. Raises
+    Refusal for what does not parse, and for bytes behind the end of the image but padding.
     """
     if stream[:2] != b"\xff\xd8":
         raise _unsafe()
@@ -168,7 +170,8 @@ def jpeg_segments(stream: bytes) -> tuple[Patches, tuple[int, int]]:
         if marker in _FRAMES and length >= 8:
             shape = unpack_from(">HH", stream, body + 1)
         keep = (marker == 0xE0 and length == 16 and stream[body:body + 5] == b"JFIF\0") or (
-            marker == 0xEE and length == 14 and stream[body:body + 5] == b"Adobe")
+            marker == 0xEE and length == 14 and stream[body:body + 5] == b"Adobe") or (
+            marker == 0xE8 and length <= 8 and stream[body:body + 4] == b"mrfx")
         if (0xE0 <= marker <= 0xEF and not keep) or marker == 0xFE or 0xF0 <= marker <= 0xF6 or 0xF9 <= marker <= 0xFD:
             found.append((body, length - 2))
         pos = after
