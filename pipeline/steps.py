@@ -39,7 +39,8 @@ def pending_shards(project: Project) -> list[Result]:
     """Return the shards that have no part under today's recipes, key, people and project file: batch, shard, part."""
     side = _Identifiable(project)
     done = side.parts_done()
-    return [{"batch": batch, "shard": number, "part": part} for batch, number, part in side.wanted() if part not in done]
+    return [{"batch": batch, "shard": number, "part": part}
+            for batch, number, part in side.wanted() if part not in done]
 
 
 def deidentify(project: Project, batch: str, shard: int) -> Result:
@@ -333,7 +334,8 @@ class _Identifiable:
         from pipeline.deidentify.clinical import identifiers
 
         people = {d.person for d in decided if d.person and not d.reason}
-        found = {person: set(names) for person, names in identifiers(self.config, self.crosswalk).items() if person in people}
+        everybody = identifiers(self.config, self.crosswalk)
+        found = {person: set(names) for person, names in everybody.items() if person in people}
         if self.config.project.linked:
             for person in people:
                 found.setdefault(person, set()).update(self.crosswalk.identifiers(person[1]))

@@ -1,8 +1,8 @@
 """What a candidate is made of, told without an identity: the identifiable side of a build, put together.
 
-The parts are known, so nothing is decided here but two things: an instance of a study in which any part found a residual
-identifier is held back, and the candidate's id. What leaves for the candidate zone is `plan.json`: part ids, output UIDs
-held back, counts, digests.
+The parts are known, so nothing is decided here but two things: an instance of a study in which any part found a
+residual identifier is held back, and the candidate's id. What leaves for the candidate zone is `plan.json`: part ids,
+output UIDs held back, counts, digests.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from pipeline.storage import ObjectStore, tables
 Counts = dict[str, dict[str, int]]      # status → reason ("" where there is none) → objects
 
 
-def survey(work: ObjectStore, project: str, inventories: Sequence[str], parts: Sequence[str]) -> tuple[Counts, dict[str, str]]:
-    """Return the fate so far of every inventoried object, and the output instances that are held back, with the reason."""
+def survey(
+    work: ObjectStore, project: str, inventories: Sequence[str], parts: Sequence[str]
+) -> tuple[Counts, dict[str, str]]:
+    """Return the fate so far of every inventoried object, and the output instances that are held back, with why."""
     counts: dict[str, Counter[str]] = {}
 
     def add(table: Any) -> None:
@@ -71,7 +73,8 @@ def write(work: ObjectStore, candidate: ObjectStore, config: ProjectConfig, iden
         "held": dict(held), "counts": counts, "clinical_counts": clinical.counts,
         "date_shift_days": config.deidentify.date_shift_days, "keep_times": config.deidentify.keep_times, **about,
     }
-    inputs = {"schema_version": layout.SCHEMA_VERSION, "candidate": identity, "parts": sorted(parts), "held": dict(held)}
+    inputs = {"schema_version": layout.SCHEMA_VERSION, "candidate": identity, "parts": sorted(parts),
+              "held": dict(held)}
     candidate.write(layout.plan(config.name, identity), _json(plan))
     work.write(layout.candidate_inputs(config.name, identity), _json(inputs))
 

@@ -22,8 +22,18 @@ from pipeline.deidentify.plan import Op, Plan
 from pipeline.deidentify.pseudonyms import Pseudonyms
 from pipeline.dicom.charset import decode, encodings
 from pipeline.dicom.scan import (
-    CHUNK, EXPLICIT_LE, IMPLICIT_LE, LONG, MAX_DEPTH, TEXT, Element, Encoding, Scan, read_items,
-    read_level, scan,
+    CHUNK,
+    EXPLICIT_LE,
+    IMPLICIT_LE,
+    LONG,
+    MAX_DEPTH,
+    TEXT,
+    Element,
+    Encoding,
+    Scan,
+    read_items,
+    read_level,
+    scan,
 )
 from pipeline.model import Reason, Refusal
 
@@ -70,8 +80,8 @@ def rewrite(source: Path, target: Path, plan: Plan, subject: Subject, *, expect:
             digest: bool = True) -> Rewritten:
     """De-identify the file at `source` into a new file at `target`.
 
-    `expect` is the SHA-256 that staging saw; without `digest` the output is not hashed. Raises Refusal, and leaves no target, where the file cannot pass: with
-    SOURCE_CHANGED where its bytes are others by now.
+    `expect` is the SHA-256 that staging saw; without `digest` the output is not hashed. Raises Refusal, and leaves no
+    target, where the file cannot pass: with SOURCE_CHANGED where its bytes are others by now.
     """
     fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -111,8 +121,8 @@ def _rewrite(
     source_sha256 = _copy(fd, head, out, begin, end, patches, output)
     if expect is not None and source_sha256 != expect:
         raise Refusal(Reason.SOURCE_CHANGED)
-    return Rewritten(source_sha256, output.digest() if output else b"", len(header) + end - begin, len(header), source.encoding.explicit,
-                     *uids, source)
+    return Rewritten(source_sha256, output.digest() if output else b"", len(header) + end - begin, len(header),
+                     source.encoding.explicit, *uids, source)
 
 
 def _digest(fd: int) -> bytes:
@@ -169,7 +179,7 @@ def transform(source: Scan, plan: Plan, subject: Subject) -> tuple[bytes, tuple[
     pieces += always(plan, source.encoding)
     pieces.sort()
     if source.pixel is not None:
-        tag, vr, start, value, _ = source.pixel
+        tag, _, start, value, _ = source.pixel
         if tag not in plan.acts:
             raise Refusal(Reason.UNSUPPORTED_STRUCTURE, tag)
         pieces.append((tag, source.head[start:value]))
@@ -197,11 +207,12 @@ class _Work:
         self.maker = (self._text(source, 0x00080070), self._text(source, 0x00081090))
 
     def _age(self) -> bytes:
-        """The age band from birth and study dates as they came in; where one is unknown, from the age that is stated."""
+        """The age band from birth and study dates as they came in; where one is unknown, from the stated age."""
         band = dates.age_band(self.source.value(0x00100030), self.source.value(0x00080020))
         stated = (self.source.value(0x00101010) or b"").strip(b" \0")
-        if not band and len(stated) == 4 and stated[:3].isdigit() and stated[3:] == b"Y" and int(stated[:3]) <= dates.OLDEST:
-            band = b"%03dY" % min(90, int(stated[:3]) // 5 * 5)
+        years = int(stated[:3]) if re.fullmatch(rb"[0-9]{3}Y", stated) else None
+        if not band and years is not None and years <= dates.OLDEST:
+            band = b"%03dY" % min(90, years // 5 * 5)
         return band
 
     def _move(self, op: Op, raw: bytes, tag: int) -> bytes:
@@ -264,7 +275,7 @@ class _Work:
             raise Refusal(Reason.CHARSET_UNSUPPORTED, tag)
 
     def _sequence(self, element: Element, buf: bytes, encoding: Encoding, depth: int) -> bytes:
-        tag, vr, start, value, end = element
+        tag, _, _, value, end = element
         if depth > MAX_DEPTH:
             raise Refusal(Reason.NESTING_TOO_DEEP, tag)
         items = []
@@ -286,13 +297,14 @@ class _Work:
                 continue
             if 0x10 <= number <= 0xFF:
                 name = buf[value:end].strip(b" \0").decode("ascii", "replace")
-                if any(g == group and name == known for (g, _), (known, _) in creators.items()):
-                    if (group, name) in self.plan.private:
-                        raise Refusal(Reason.ELEMENT_REPEATED, tag)
+                twice = any(g == group and name == known for (g, _), (known, _) in creators.items())
+                if twice and (group, name) in self.plan.private:
+                    raise Refusal(Reason.ELEMENT_REPEATED, tag)
                 creators[group, number] = (name, element)
             elif number > 0xFF and (group, number >> 8) in creators:
                 name, owner = creators[group, number >> 8]
-                if number & 0xFF in self.plan.private.get((group, name), ()) and (not explicit or vr in TEXT or vr in _PLAIN):
+                kept = number & 0xFF in self.plan.private.get((group, name), ())
+                if kept and (not explicit or vr in TEXT or vr in _PLAIN):
                     self._check(vr, buf[value:end], tag)
                     out[owner[0]] = buf[owner[2]:owner[4]]
                     out[tag] = buf[start:end]

@@ -1,7 +1,8 @@
 """Facts: the kept elements of a de-identified file as text, read back from the bytes that were written.
 
-A fact's path is the attribute's keyword; GGGGEEEE where PS3.6 has none; `(gggg,CREATOR,ee)` for a private element. Nested
-ones are joined with `.` and items are not numbered, so that a path stands for a column: `ViewCodeSequence.CodeValue`.
+A fact's path is the attribute's keyword; GGGGEEEE where PS3.6 has none; `(gggg,CREATOR,ee)` for a private element.
+Nested ones are joined with `.` and items are not numbered, so that a path stands for a column:
+`ViewCodeSequence.CodeValue`.
 """
 
 from __future__ import annotations

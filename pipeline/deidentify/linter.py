@@ -146,7 +146,8 @@ def _lint_file(path: Path, *, first: bool) -> tuple[list[Rule], list[Finding]]:
             continue
         if line.upper().startswith("FORMAT"):
             if line != "FORMAT dicom" or seen_format or in_header:
-                refuse(number, "format", "exit the process on a format it does not know", "begin with 'FORMAT dicom', once")
+                refuse(number, "format", "exit the process on a format it does not know",
+                       "begin with 'FORMAT dicom', once")
             seen_format = True
             continue
         if line.startswith("%"):
@@ -178,10 +179,11 @@ def _rule(line: str, file: str, number: int, why: str, refuse: _Refuse) -> Rule 
     action, _, rest = line.partition(" ")
     if action not in ACTIONS:
         refuse(number, "action", "drop the line, at best with a warning (6)",
-               f"write one of {', '.join(ACTIONS[:1] + ('JITTER', 'KEEP', 'REPLACE', 'REMOVE'))} in capitals")
+               f"write one of {', '.join((*ACTIONS[:1], 'JITTER', 'KEEP', 'REPLACE', 'REMOVE'))} in capitals")
         return None
     if action == "BLANK":
-        refuse(number, "blank", "lose BLANK under REMOVE ALL, so Type 2 attributes vanish (25)", "write 'ADD Attribute var:empty'")
+        refuse(number, "blank", "lose BLANK under REMOVE ALL, so Type 2 attributes vanish (25)",
+               "write 'ADD Attribute var:empty'")
         return None
     if action == "LABEL":
         refuse(number, "label", "read it as an action without effect", "remove the line")
@@ -211,7 +213,8 @@ def _rule(line: str, file: str, number: int, why: str, refuse: _Refuse) -> Rule 
     if tag is None:
         refuse(number, "keyword", "do nothing, in silence (6)", "write a keyword of PS3.6, letter for letter")
         return None
-    if _attribute_refused(action, field, vr, number, refuse) or _value_refused(action, field, vr, value, number, refuse):
+    if (_attribute_refused(action, field, vr, number, refuse)
+            or _value_refused(action, field, vr, value, number, refuse)):
         return None
     if action == "KEEP" and tag in confidentiality_profile() and vr not in ("UI", "SQ") and not why:
         refuse(number, "weaker", "keep what the Basic Profile removes or replaces (PS3.15 Table E.1-1)",
@@ -227,10 +230,11 @@ def _remove(field: str, value: str, file: str, number: int, refuse: _Refuse) -> 
         return None
     if field == "ALL":
         return Rule("REMOVE", "ALL", "", file, number)
-    if re.fullmatch(r"(contains|startswith|endswith):[A-Za-z0-9]+", field) or re.fullmatch(r"select:VR:[A-Z]{2}", field):
+    if re.fullmatch(r"(contains|startswith|endswith):[A-Za-z0-9]+|select:VR:[A-Z]{2}", field):
         return Rule("REMOVE", field, "", file, number)
     if EXPANDER.match(field):
-        refuse(number, "expander", "match nothing (6)", "use contains:, startswith:, endswith: or select:VR: with plain letters")
+        refuse(number, "expander", "match nothing (6)",
+               "use contains:, startswith:, endswith: or select:VR: with plain letters")
         return None
     if attribute(field)[0] is None:
         refuse(number, "keyword", "do nothing, in silence (6)", "write a keyword of PS3.6, letter for letter")
@@ -240,12 +244,14 @@ def _remove(field: str, value: str, file: str, number: int, refuse: _Refuse) -> 
 
 def _attribute_refused(action: str, field: str, vr: str, number: int, refuse: _Refuse) -> bool:
     if field in ALWAYS:
-        refuse(number, "always", "write whatever stands there", "remove the rule: the engine states what was really done")
+        refuse(number, "always", "write whatever stands there",
+               "remove the rule: the engine states what was really done")
     elif field in REPORT_VALUES:
         refuse(number, "report_value", "raise on structured reports, or keep their text (20)",
                "remove the rule: concept rules speak of structured reports")
     elif action == "KEEP" and vr in ("DA", "DT", "TM"):
-        refuse(number, "date_kept", "leave the real date or time", "use JITTER var:days, REPLACE func:time or ADD var:empty")
+        refuse(number, "date_kept", "leave the real date or time",
+               "use JITTER var:days, REPLACE func:time or ADD var:empty")
     elif action == "KEEP" and vr == "PN":
         refuse(number, "name_kept", "leave the name", "use REPLACE func:operator or ADD var:empty")
     elif action == "KEEP" and any(v in BINARY for v in vr.split(" or ")) and field not in LOOKUP_TABLES:
@@ -263,7 +269,8 @@ def _value_refused(action: str, field: str, vr: str, value: str, number: int, re
         return bool(value)
     if action == "JITTER":
         if value != "var:days":
-            refuse(number, "variable", "keep the original, even under REMOVE ALL (2, 4)", "write 'JITTER Attribute var:days'")
+            refuse(number, "variable", "keep the original, even under REMOVE ALL (2, 4)",
+                   "write 'JITTER Attribute var:days'")
         elif vr not in ("DA", "DT"):
             refuse(number, "jitter_vr", "turn a time into a date, or keep the original (4)",
                    "move dates only; times by REPLACE func:time")
@@ -275,7 +282,8 @@ def _value_refused(action: str, field: str, vr: str, value: str, number: int, re
         return True
     known = VARIABLES if kind == "var" else FUNCTIONS if kind == "func" else {}
     if name not in known or (kind == "func" and action == "ADD") or name == "days":
-        refuse(number, "variable", "keep the original where the name is unknown, or write the text as it stands (2, 18)",
+        refuse(number, "variable",
+               "keep the original where the name is unknown, or write the text as it stands (2, 18)",
                "write ADD with var:patient, var:empty or var:age_band; REPLACE also with func:uid, func:device, "
                "func:operator or func:time")
     elif action == "REPLACE" and kind == "var":
@@ -301,7 +309,8 @@ def _conflicts(rules: list[Rule]) -> list[Finding]:
             continue
         field = rule.field.upper() if rule.field.startswith("(") else rule.field
         if field in first:
-            findings.append(Finding(rule.file, rule.line, "two_actions", "let KEEP beat REPLACE and BLANK in silence (23, 26)",
+            findings.append(Finding(rule.file, rule.line, "two_actions",
+                                    "let KEEP beat REPLACE and BLANK in silence (23, 26)",
                                     f"keep one of the two; the other is {first[field].file}:{first[field].line}"))
         first.setdefault(field, rule)
     for rule in rules:
@@ -342,5 +351,6 @@ def _check_against_deid(path: Path, rules: list[Rule]) -> list[Finding]:
         loaded = None
     ours = [{"action": r.action, "field": r.field, **({"value": r.value} if r.value else {})} for r in rules]
     if loaded != ours:
-        return [Finding(path.name, 0, "deid_disagrees", "read other actions than these", "simplify the recipe, line by line")]
+        return [Finding(path.name, 0, "deid_disagrees", "read other actions than these",
+                        "simplify the recipe, line by line")]
     return []

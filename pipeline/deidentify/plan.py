@@ -114,8 +114,9 @@ def _op(rule: Rule, tag: int, vrs: frozenset[bytes]) -> Op:
 
 
 def _codes(weaker: Sequence[str], keep_times: bool) -> tuple[tuple[str, str], ...]:
-    """CID 7050 codes that the rules earn. The Basic Profile is claimed only where all that is weaker is covered by Retain
-    Patient Characteristics; moved dates stand for dummy values, and have their own code only when times moved too."""
+    """CID 7050 codes that the rules earn. The Basic Profile is claimed only where all that is weaker is covered by
+    Retain Patient Characteristics; moved dates stand for dummy values, and have their own code only when times
+    moved too."""
     table = confidentiality_profile()
     kept = [table[tag] for tag in (attribute(name)[0] for name in weaker) if tag in table]
     if not all(row["retain_patient_characteristics"] for row in kept):
@@ -146,9 +147,11 @@ def load_plans(config: ProjectConfig) -> PlanSet:
             if uid in plans:
                 raise ProjectFileError(f"{config.path}: two recipe sets cover SOP class {uid}.", hint="Name it once.")
             plans[uid] = plan
-        described.append({"files": list(use.files), "sop_classes": classes, "digest": plan.id, "weaker": list(plan.weaker),
-                          "codes": [list(code) for code in plan.codes], "attributes": len(plan.acts)})
-    fields = [ENGINE_VERSION, config.deidentify.date_shift_days, *config.deidentify.residual_exceptions]
+        described.append({"files": list(use.files), "sop_classes": classes, "digest": plan.id,
+                          "weaker": list(plan.weaker), "codes": [list(code) for code in plan.codes],
+                          "attributes": len(plan.acts)})
+    fields: list[bytes | str | int] = [ENGINE_VERSION, config.deidentify.date_shift_days]
+    fields += config.deidentify.residual_exceptions
     for uid in sorted(plans):
         fields += [uid, plans[uid].id]
     return PlanSet(layout.hashed("r", ["set", *fields]), plans, tuple(described))

@@ -64,8 +64,10 @@ class _Made:
 
 def part_id(decided: Sequence[Decided], plans: PlanSet, pseudonyms: Pseudonyms) -> str:
     """Return HK(set of (source_sha256, person or reason), plan, key id)."""
-    members = sorted((bytes(d.row["source_sha256"]), layout.person(*d.person) if d.person and not d.reason else str(d.reason))
-                     for d in decided)
+    members = sorted(
+        (bytes(d.row["source_sha256"]), layout.person(*d.person) if d.person and not d.reason else str(d.reason))
+        for d in decided
+    )
     return layout.keyed("p", pseudonyms.key.secret,
                         [plans.id, pseudonyms.key.id, *(field for member in members for field in member)])
 
@@ -141,8 +143,8 @@ def _person(
                                layout.image_path(patient, result.study, result.series, result.instance, digest))
             job.candidate.adopt(key, one.path, result.sha256)
             outcome.update(output_sha256=result.sha256, output_bytes=result.size, output_key=key)
-            rows.append({"patient": patient, "study": result.study, "series": result.series, "instance": result.instance,
-                         "key": key, "sha256": result.sha256, "bytes": result.size})
+            rows.append({"patient": patient, "study": result.study, "series": result.series,
+                         "instance": result.instance, "key": key, "sha256": result.sha256, "bytes": result.size})
             kept.append(one.facts)
 
 

@@ -9,7 +9,7 @@ from pipeline.model import Reason, Refusal
 
 @lru_cache(maxsize=256)
 def encodings(raw: bytes | None) -> tuple[str, ...]:
-    """Return Python's codecs for a raw Specific Character Set value. Raises Refusal for a term PS3.3 does not define."""
+    """Return Python's codecs for a raw Specific Character Set value. Raises Refusal for a term PS3.3 lacks."""
     from pydicom.charset import convert_encodings, python_encoding
 
     terms = [term.strip(" \0") for term in (raw or b"").decode("ascii", "replace").split("\\")]

@@ -1,9 +1,9 @@
 """The element scanner: DICOM files as bytes (PS3.5 chapter 7, PS3.10 chapter 7), never as decoded values.
 
 An element is a plain tuple `(tag, vr, start, value, end)`: the tag as group << 16 | element, the VR as two bytes (empty
-where the transfer syntax is implicit), and offsets into the buffer: `start` of its header, `value` of its value, `end` of
-its last byte + 1. Where the length is undefined, `end` lies behind the sequence delimiter. What does not parse raises
-`Refusal`; nothing is guessed, and nothing recurses deeper than `MAX_DEPTH`.
+where the transfer syntax is implicit), and offsets into the buffer: `start` of its header, `value` of its value, `end`
+of its last byte + 1. Where the length is undefined, `end` lies behind the sequence delimiter. What does not parse
+raises `Refusal`; nothing is guessed, and nothing recurses deeper than `MAX_DEPTH`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import os
 import zlib
 from dataclasses import dataclass, field
 from functools import cache
-from struct import Struct, error as StructError
+from struct import Struct
+from struct import error as StructError
 
 from pipeline.model import Reason, Refusal
 
@@ -78,7 +79,9 @@ def sequence_tags() -> frozenset[int]:
     return frozenset(tag for tag, entry in DicomDictionary.items() if entry[0] == "SQ")
 
 
-def read_level(buf: bytes, pos: int, end: int, encoding: Encoding, depth: int = 0, *, top: bool = False) -> list[Element]:
+def read_level(
+    buf: bytes, pos: int, end: int, encoding: Encoding, depth: int = 0, *, top: bool = False
+) -> list[Element]:
     """Return the elements of one data set or item that fills `buf[pos:end]`, in the order they stand.
 
     Sequences of undefined length are walked to find their end; others are not entered. With `top`, the list ends with
@@ -148,7 +151,7 @@ def _items(
         raise Refusal(Reason.NESTING_TOO_DEEP, tag)
     header = encoding.implicit.unpack_from      # items have no VR in any transfer syntax
     beyond = _NeedMore() if top else Refusal(Reason.LENGTH_BEYOND_END, tag)
-    found = []
+    found: list[tuple[int, int, int]] = []
     while pos < end or undefined:
         if end - pos < 8:
             raise beyond
@@ -208,7 +211,7 @@ def _end_of_item(buf: bytes, pos: int, end: int, encoding: Encoding, depth: int,
 
 
 def read_items(buf: bytes, element: Element, encoding: Encoding, depth: int) -> list[tuple[int, int]]:
-    """Return `(start, end)` of each item's data set in a sequence element; `depth` is that of the items (1 at the top)."""
+    """Return `(start, end)` of each item's data set in a sequence; `depth` is that of the items (1 at the top)."""
     tag, vr, start, value, end = element
     length_at = start + (8 if encoding.explicit else 4)
     undefined = encoding.long.unpack_from(buf, length_at)[0] == UNDEFINED
@@ -217,7 +220,7 @@ def read_items(buf: bytes, element: Element, encoding: Encoding, depth: int) -> 
 
 
 def check_depths(buf: bytes, elements: list[Element], encoding: Encoding, depth: int = 0) -> int:
-    """Walk every sequence at every depth; return the number of elements. Raises Refusal where anything does not parse."""
+    """Walk every sequence at every depth; return the number of elements. Raises Refusal where one does not parse."""
     count = len(elements)
     sequences = sequence_tags() if not encoding.explicit else frozenset()
     for element in elements:
@@ -244,9 +247,9 @@ def _is_undefined(buf: bytes, start: int, encoding: Encoding) -> bool:
 class Scan:
     """One file, scanned at its top level.
 
-    `head` holds the file from byte 0 to at least the start of the pixel data's value (inflated where deflated). `elements`
-    are those before pixel data; `pixel` is pixel data, its end -1 where it is encapsulated; `fragments` are the absolute
-    `(offset, length)` of its items, the offset table first; `tail` is what stands behind the pixel data.
+    `head` holds the file from byte 0 to at least the start of the pixel data's value (inflated where deflated).
+    `elements` are those before pixel data; `pixel` is pixel data, its end -1 where it is encapsulated; `fragments` are
+    the absolute `(offset, length)` of its items, the offset table first; `tail` is what stands behind the pixel data.
     """
 
     size: int

@@ -20,7 +20,7 @@ def resolve(names: Iterable[str]) -> frozenset[str]:
 
 @cache
 def _known() -> dict[str, str]:
-    from pydicom.uid import UID_dictionary  # type: ignore[attr-defined]
+    from pydicom.uid import UID_dictionary
 
     entries = [(uid, entry) for uid, entry in UID_dictionary.items() if entry[1] == "SOP Class"]
     return {name.lower(): uid for uid, entry in entries for name in (entry[4], entry[0]) if name}

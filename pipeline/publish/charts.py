@@ -71,8 +71,7 @@ def _canvas(name: str, x: str, y: str) -> Iterator[_Canvas]:
 
 
 def _inline(svg: str) -> str:
-    """The <svg> element alone, in the fonts of the page: no prolog, metadata, namespaces or ids that two plots share."""
-    plots share."""
+    """The <svg> element alone, in the page's fonts: no prolog, metadata, namespaces, ids that two plots share."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.S)
     svg = re.sub(

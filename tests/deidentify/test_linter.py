@@ -21,8 +21,9 @@ def recipe(tmp_path: Path, text: str, name: str = "r.dicom") -> Path:
 ADMITTED = [
     "KEEP KVP", "KEEP ViewCodeSequence", "KEEP PixelData", "KEEP SOPClassUID", "KEEP LUTData",
     "ADD PatientID var:patient", "ADD PatientName var:empty", "ADD PatientAge var:age_band",
-    "REPLACE StudyInstanceUID func:uid", "REPLACE DeviceSerialNumber func:device", "REPLACE OperatorsName func:operator",
-    "REPLACE StudyTime func:time", "JITTER StudyDate var:days", "JITTER AcquisitionDateTime var:days",
+    "REPLACE StudyInstanceUID func:uid", "REPLACE DeviceSerialNumber func:device",
+    "REPLACE OperatorsName func:operator", "REPLACE StudyTime func:time", "JITTER StudyDate var:days",
+    "JITTER AcquisitionDateTime var:days",
     'KEEP (0045,"GEMS_SENO_02",49)', "REMOVE contains:Birth", "REMOVE select:VR:PN", "REMOVE PatientName",
     "# weaker: needed to describe a population\nKEEP PatientSex",
 ]

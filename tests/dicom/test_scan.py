@@ -41,7 +41,7 @@ def test_the_scanner_sees_what_pydicom_sees() -> None:
         assert str(theirs.file_meta.TransferSyntaxUID) == found.transfer_syntax
         ours = [tag for tag, *_ in found.elements] + ([0x7FE00010] if found.pixel else [])
         ours += [tag for tag, *_ in found.tail_elements]
-        assert ours == [int(tag) for tag in theirs.keys()], path.name
+        assert ours == list(map(int, theirs.keys())), path.name
         for tag, _, _, value, end in found.elements:
             raw = theirs.get_item(tag)
             if getattr(raw, "is_raw", False) and isinstance(raw.value, bytes) and raw.length != 0xFFFFFFFF:
