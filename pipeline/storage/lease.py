@@ -37,7 +37,7 @@ def hold(store: ObjectStore, key: str, *, seconds: float = 120) -> Iterator[None
     Raises LeaseHeld where another process holds it, and at the end of the block where it was lost meanwhile (this
     process or the store stood still for longer than `seconds`, and another took it).
     """
-    mine = f"{check_key(key)}.{secrets.token_hex(8)}"
+    mine = f"{check_key(key)}/{secrets.token_hex(8)}"
     record = json.dumps({"schema_version": 1, "seconds": seconds, **_self()}, sort_keys=True).encode()
     _acquire(store, key, mine, record)
     done, lost = threading.Event(), threading.Event()
@@ -78,8 +78,8 @@ def _acquire(store: ObjectStore, key: str, mine: str, record: bytes) -> None:
 def _alive(store: ObjectStore, key: str, mine: str) -> bool:
     """Tell whether somebody else holds the lease; remove what the dead left."""
     found = False
-    for entry in store.list(f"{key}."):
-        if entry.key == mine:
+    for entry in store.list(f"{key}/"):
+        if entry.key == mine or "/" in entry.key[len(key) + 1 :]:
             continue
         try:
             record = json.loads(store.read(entry.key))

@@ -358,7 +358,7 @@ def _errors(*, writing: bool = False) -> Iterator[None]:
 def _error(number: int, writing: bool) -> TreError:
     if number in _ABSENT and not writing:
         return NotFound("No object is there.")
-    if number in (errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENAMETOOLONG):
+    if number in (errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST):
         return StoreRefused("A key cannot be written: a link, a file or a directory is in its way, or it is too long.")
     if number == errno.ENOENT:
         return NotFound("The directory of a zone, or a file to be stored, is not there.")
