@@ -99,6 +99,8 @@ FIELDS: tuple[Field, ...] = (
     _f("anode", "string", text, "AnodeTargetMaterial"),
     _f("filter_material", "string", text, "FilterMaterial"),
     _f("body_part_thickness_mm", "float64", number, "BodyPartThickness"),
+    # No vendor's exception. OpenREM once divided GE Senograph DS by ten (its issue 135) and dropped that in 0.7; the
+    # headers agree with the conformance statement and PS3.3 C.8.11.7: 60 beside a breast of 48 mm can only be newton.
     _f("compression_force_n", "float64", number, "CompressionForce"),
     _f("compression_pressure_kpa", "float64", number, "CompressionPressure"),
     _f("compression_contact_area_mm2", "float64", number, "CompressionContactArea"),
