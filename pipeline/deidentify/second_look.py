@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.deidentify import nhs
-from pipeline.deidentify.tokens import MULTIPLIER, TOKEN_TAGS, Collected, Tokens, plain
+from pipeline.deidentify.tokens import MULTIPLIER, TOKEN_TAGS, Collected, Tokens, plain, wide
 
 __all__ = ["TOKEN_TAGS", "Collected", "Hit", "Tokens", "search"]
 
@@ -28,11 +28,14 @@ TEXT = FREE | {"AS", "DA", "DS", "DT", "IS", "TM", "UI"}
 
 # Letters of a header as classes: 0 a digit, a a letter; space, hyphen and full stop themselves; the rest NUL.
 _CLASSES = bytes(48 if 48 <= c <= 57 else 97 if 97 <= c <= 122 else c if c in b" -." else 0 for c in range(256))
+_LETTER = r"[^\W_\u2e80-\U0010ffff]"     # or digit; not of a script without spaces between words
 # One letter or digit after a value may be the next element's group: whether it is a whole word is seen when decoded.
+_DEFLATED = b"\2\0\x10\0UI\x16\x001.2.840.10008.1.2.1.99"     # Transfer Syntax UID of the file meta information
 _TEN = re.compile(rb"000(?:0000000|[ -]000[ -]0000)(?![0a]{2})")
 _INWARD = re.compile(rb"0aa(?![0a]{2})")
 _OUTWARD = re.compile(rb"(?:^|[^a-z0-9])([a-z]{1,2}[0-9][0-9a-z]? ?)\Z")
-_EMAIL = re.compile(rb"[a-z0-9._%+-]{1,64}@[a-z0-9-]+(?:\.[a-z0-9-]+)+")
+_MAILBOX = re.compile(rb"[a-z0-9._%+-]+\Z")
+_DOMAIN = re.compile(rb"@[a-z0-9-]+(?:\.[a-z0-9-]+)+")
 _UIDS = tuple(re.compile(rb"%d\.[0-9.]{7,62}" % root) for root in (0, 1, 2))
 _AREAS = frozenset(
     b"ab al b ba bb bd bh bl bn br bs bt ca cb cf ch cm co cr ct cv cw da dd de dg dh dl dn dt dy e ec eh en ex fk fy "
@@ -65,6 +68,8 @@ def search(header: bytes, tokens: Tokens, dates: Mapping[int, AbstractSet[str]] 
     `dates` are those of this file's own input (`Collected.take_dates`); without it those of all the person's inputs
     count, and one study's moved date may equal another's original one. What pydicom cannot decode counts as found.
     """
+    if _DEFLATED in header[:2048]:
+        return [Hit(None, "deflated")]      # nothing can be seen, and nothing of the product writes it
     low = header.lower()
     suspects = {*_words(low, tokens), *_uids(low, tokens), *_patterns(low, tokens),
                 *_dates(low, tokens.dates if dates is None else dates)}
@@ -88,8 +93,13 @@ def _words(low: bytes, tokens: Tokens) -> Iterator[_Suspect]:
         for window in np.flatnonzero(flags[(windows * multiplier) >> 16]).tolist():
             start = 4 * window + offset
             for form, word in by_start.get(low[start : start + 4], ()):
-                if low.startswith(form, start) and (len(form) >= OPAQUE or _apart(low, start, start + len(form))):
+                if low.startswith(form, start) and _may_be(word.text, form, low, start):
                     yield _Suspect(word.kind, word.text, form)
+
+
+def _may_be(text: str, form: bytes, low: bytes, start: int) -> bool:
+    """Whether a form that stands in the bytes may be a word or an opaque value's part: long, wide or standing apart."""
+    return len(form) >= OPAQUE or wide(text) or _apart(low, start, start + len(form))
 
 
 def _apart(low: bytes, start: int, end: int) -> bool:
@@ -134,8 +144,9 @@ def _patterns(low: bytes, tokens: Tokens) -> Iterator[_Suspect]:
             inward = low[match.start() : match.end()]
             if area and area[0] in _AREAS and not set(inward) & set(b"cikmov"):
                 yield from _unless(tokens, "postcode", outward[1] + inward)
-    for match in _EMAIL.finditer(low) if b"@" in low else ():
-        yield from _unless(tokens, "email", match[0])
+    for match in _DOMAIN.finditer(low):
+        if mailbox := _MAILBOX.search(low[max(0, match.start() - 64) : match.start()]):
+            yield from _unless(tokens, "email", mailbox[0] + match[0])
 
 
 def _unless(tokens: Tokens, kind: str, found: bytes) -> Iterator[_Suspect]:
@@ -151,8 +162,6 @@ def _confirm(header: bytes, suspects: AbstractSet[_Suspect]) -> set[Hit]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")     # pydicom's warnings quote values
         data_set = dcmread(io.BytesIO(header), stop_before_pixels=True, force=True)
-        if getattr(data_set.file_meta, "TransferSyntaxUID", "") == "1.2.840.10008.1.2.1.99":
-            raise ValueError("deflated: the raw bytes tell nothing")
         elements = [(None, "OB", (data_set.preamble or b"").lower(), ""), *_elements(data_set.file_meta, None),
                     *_elements(data_set, None)]
     hits = {Hit(tag, suspect.kind) for tag, vr, raw, text in elements for suspect in suspects
@@ -165,28 +174,30 @@ def _holds(suspect: _Suspect, tag: int | None, vr: str, raw: bytes, text: str) -
     if suspect.kind == "date":
         return tag == suspect.tag and any(one.strip()[:8] == suspect.text for one in text.split("\\"))
     pattern = suspect.kind in ("nhs_number", "postcode", "email")
-    if vr not in TEXT:
+    if vr not in TEXT and suspect.kind != "uid":
         if pattern:
             return False    # a colour table holds 0123456789, whose check digit is right
         utf16 = b"\0" in suspect.form       # the form leaves a NUL out
         return len(suspect.form) + utf16 >= OPAQUE and suspect.form in raw
     if suspect.kind == "uid":
-        return suspect.form in raw
+        return _stands_alone(suspect.form, raw)
     if (pattern or (suspect.text.isdigit() and len(suspect.text) < OPAQUE)) and vr not in FREE:
         return False        # a measure, a time or a part of a UID, not somebody's
-    if _whole_word(suspect.text, text):
+    if _whole_word(suspect.text, text) or (suspect.form.isascii() and _whole_word(suspect.form.decode(), text)):
         return True
     foreign = not suspect.form.isascii() or b"\0" in suspect.form or b"\x1b" in suspect.form
     at = raw.find(suspect.form) if foreign else -1      # in another encoding than the one declared
-    return at >= 0 and (len(suspect.form) >= OPAQUE or _apart(raw, at, at + len(suspect.form)))
+    return at >= 0 and _may_be(suspect.text, suspect.form, raw, at)
+
+
+def _stands_alone(uid: bytes, raw: bytes) -> bool:
+    return re.search(rb"(?<![0-9.])" + re.escape(uid) + rb"(?![0-9])", raw) is not None
 
 
 def _whole_word(word: str, text: str) -> bool:
-    if word not in text:
-        return False
-    if any(char >= "\u2e80" for char in word):      # no spaces between words there
-        return True
-    return re.search(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])", text) is not None
+    if word not in text or wide(word):
+        return word in text
+    return re.search(rf"(?<!{_LETTER}){re.escape(word)}(?!{_LETTER})", text) is not None
 
 
 def _elements(data_set: Any, codecs: list[str] | None) -> Iterator[tuple[int | None, str, bytes, str]]:

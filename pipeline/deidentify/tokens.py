@@ -100,7 +100,7 @@ _NUMBER = re.compile(r"[0-9]+")
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One token: its kind, its text (NFC, case-folded, inner spaces as one), and its forms as lower-cased bytes."""
+    """One token: its kind, its text as `plain` gives it, and its forms as lower-cased bytes."""
 
     kind: str
     text: str
@@ -122,16 +122,18 @@ class Tokens:
            uids: Iterable[str] = (), exceptions: Iterable[str] = ()) -> Tokens:
         """Return the tokens of (kind, text) pairs; kinds as in TOKEN_TAGS. `exceptions` are approved words."""
         passed = frozenset(map(plain, exceptions))
-        words: dict[str, str] = {}
+        words: dict[str, tuple[str, set[str]]] = {}
         short: set[str] = set()
         for kind, text in values:
-            for word in _words(kind, text):
+            for spelt in _words(kind, text):
+                word = plain(spelt)
                 if weight(word) < LEAST:
                     short |= {word} if kind == "name" and weight(word) else set()
                 elif word not in passed and "\ufffd" not in word:
-                    words.setdefault(word, kind)
-        return cls(tuple(Word(kind, word, forms(word)) for word, kind in sorted(words.items())), dict(dates or {}),
-                   frozenset(uid.encode("ascii", "ignore") for uid in uids), passed, len(short))
+                    words.setdefault(word, (kind, set()))[1].add(spelt)
+        made = (Word(kind, word, forms(word, spelt)) for word, (kind, spelt) in sorted(words.items()))
+        return cls(tuple(made), dict(dates or {}), frozenset(uid.encode("ascii", "ignore") for uid in uids), passed,
+                   len(short))
 
     @cached_property
     def lookup(self) -> tuple[Any, dict[bytes, list[tuple[bytes, Word]]]]:
@@ -184,7 +186,12 @@ class Collected:
 
 def plain(text: str) -> str:
     """Return text as tokens are compared: NFC, case-folded, inner spaces as one."""
-    return " ".join(unicodedata.normalize("NFC", text.casefold().replace("\0", " ")).split())
+    return unicodedata.normalize("NFC", _spaced(text).casefold())
+
+
+def wide(text: str) -> bool:
+    """Whether text holds ideographs, kana or Hangul, which are written without spaces between words."""
+    return any(char >= "\u2e80" for char in text)
 
 
 def weight(word: str) -> int:
@@ -192,19 +199,23 @@ def weight(word: str) -> int:
     return sum(1 + (char >= "\u2e80") for char in word if char.isalnum())
 
 
+def _spaced(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text.replace("\0", " ")).split())
+
+
 def _words(kind: str, text: str) -> Iterator[str]:
-    """Yield the words to look for, as `plain` gives them."""
+    """Yield the words to look for, as they are spelt."""
     if kind == "name":
         yield from _name(text)
     elif kind == "place":
-        yield from (plain(part) for part in re.split(r"[\\,;^\r\n]", text))
+        yield from (_spaced(part) for part in re.split(r"[\\,;^\r\n]", text))
     elif kind == "birth_date":
         year, month, day = text[:4], text[4:6], text[6:8]
         if len(text) == 8 and _NUMBER.fullmatch(text):
             yield from (text, f"{year}-{month}-{day}", *(f"{day}{s}{month}{s}{year}" for s in "/-."))
     else:
         for part in re.split(r"[\\^&]", text):
-            yield (whole := plain(part))
+            yield (whole := _spaced(part))
             bare = re.sub(r"[\W_]", "", whole)
             if bare != whole and len(bare) >= 6:
                 yield bare
@@ -215,7 +226,7 @@ def _words(kind: str, text: str) -> Iterator[str]:
 def _name(text: str) -> Iterator[str]:
     """Yield the words of family, given and middle names of each group of a PN (PS3.5 6.2.1), and a short name whole."""
     for group in text.split("="):
-        parts = [plain(part) for part in group.split("^")[:3]]
+        parts = [_spaced(part) for part in group.split("^")[:3]]
         words = [word for part in parts for word in re.split(r"[\s,.\-/_]+", part) if word]
         yield from words
         yield from (bare for word in words if (bare := re.sub(r"[\W_]", "", word)) != word)
@@ -226,19 +237,22 @@ def _name(text: str) -> Iterator[str]:
             yield from (last + between + first for between in (" ", "^", "_"))
 
 
-def forms(word: str) -> tuple[bytes, ...]:
-    """Return a word's bytes in every encoding, ASCII letters in lower case; each four bytes or more.
+def forms(word: str, spelt: Iterable[str]) -> tuple[bytes, ...]:
+    """Return the bytes of a word and its spellings in every encoding, ASCII letters in lower case; each four or more.
 
     UTF-16 of either byte order shares the bytes between the first and the last letter, so one form finds both.
     """
     found: set[bytes] = set()
-    if word.isascii():
-        found |= {word.encode(), word.encode("utf-16-le")[:-1]}
-    else:
-        stripped = "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c))
+    for spelling in {word, *spelt}:
+        stripped = "".join(c for c in unicodedata.normalize("NFKD", spelling) if not unicodedata.combining(c))
         if stripped.isascii():
             found.add(stripped.encode())
-        for variant in {word, word.upper(), word.title(), word.lower()}:
+        capitals = spelling.upper()
+        # Through capitals and back: a Greek word ends in another small sigma than the one it folds to.
+        for variant in {spelling, spelling.lower(), spelling.title(), capitals, capitals.lower(), capitals.title()}:
+            if variant.isascii():
+                found |= {variant.encode(), variant.lower().encode("utf-16-le")[:-1]}
+                continue
             found |= {variant.encode("utf-16-le"), variant.encode("utf-16-be")}
             for codec in _CODECS:
                 try:
