@@ -94,8 +94,8 @@ def _read(store: ObjectStore, key: str) -> dict[str, Any] | None:
         return None
     except ValueError:
         raise ApprovalRefused("A record in the candidate zone is damaged.") from None
-    if not isinstance(doc, dict):
+    if not isinstance(doc, dict) or not isinstance(version := doc.get("schema_version", 0), int):
         raise ApprovalRefused("A record in the candidate zone is damaged.")
-    if int(doc.get("schema_version", 0)) > SCHEMA_VERSION:
+    if version > SCHEMA_VERSION:
         raise SchemaTooNew("An approval was written by a newer version.", hint="Upgrade tre-ingest.")
     return doc
