@@ -46,6 +46,7 @@ lock: .stamps/install  ## resolve requirements/*.txt again; pins stay unless pyp
 
 docs: .stamps/install  ## write the pages of docs/ that are drawn from the code
 	@$(BIN)/python -m infra.generate_docs
+	@$(BIN)/python -m infra.worked_example
 
 clean:  ## remove what the demo and the benchmarks left; the environments stay
 	rm -rf .demo .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

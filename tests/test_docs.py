@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from infra import worked_example
 from infra.generate_docs import PAGES
 from pipeline.model import Status
 
@@ -21,6 +22,14 @@ MARKDOWN = sorted(
 @pytest.mark.parametrize("name", PAGES)
 def test_a_drawn_page_is_current(name):
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == PAGES[name](), "run make docs and commit"
+
+
+@pytest.mark.xdist_group("worked example")
+def test_the_worked_example_is_what_the_steps_make():
+    """Batch ids follow from where the landing is, so they are left out of the comparison."""
+    batches = re.compile(r"b-[0-9a-f]{24}")
+    page = (ROOT / "docs" / "worked-example.md").read_text(encoding="utf-8")
+    assert batches.sub("b", page) == batches.sub("b", worked_example.page()), "run make docs and commit"
 
 
 def test_the_diagram_shows_every_status():
