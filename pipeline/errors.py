@@ -109,6 +109,12 @@ class LeaseHeld(TreError):
     code, exit_code, disposition = "lease_held", 24, Disposition.RETRY
 
 
+class PartsMissing(TreError):
+    """A candidate cannot be put together: shards wait to be de-identified."""
+
+    code, exit_code = "parts_missing", 25
+
+
 class SourceChanged(TreError):
     """A landed object's bytes are not those that were staged."""
 
