@@ -1,4 +1,4 @@
-"""`make bench`: what de-identifying one object costs, beside a plain copy and beside deid, on this machine, in one run.
+"""`make bench`: what de-identifying one object costs, beside a plain copy and beside deid, on this machine, at once.
 
 Each subject runs in a process of its own: CPU is user and system time of that process over its objects, memory its peak.
 `raw copy + sha256` reads, hashes and writes in 1 MiB pieces: the least that could be done. `engine` reads, hashes and
@@ -92,7 +92,9 @@ def _deid(case: str, source: Path, folder: Path) -> Callable[[int], None]:
 
     def once(n: int) -> None:
         found = get_identifiers([str(source)])
-        found[str(source)].update(patient="P1", empty="", days=-100, age_band="050Y", uid=new_uid, device=name, operator=name)
+        found[str(source)].update(
+            patient="P1", empty="", days=-100, age_band="050Y", uid=new_uid, device=name, operator=name
+        )
         replace_identifiers(dicom_files=[str(source)], deid=recipe, ids=found, save=True, output_folder=str(folder),
                             overwrite=True)
     return once
@@ -183,7 +185,8 @@ def _parent(rounds: int, cases: list[str]) -> int:
 
     out = Path(".bench")
     out.mkdir(exist_ok=True)
-    table = Table("case", "subject", "CPU ms", "× raw copy", "MB/s", "peak MiB", title=f"{os.cpu_count()} cores, {rounds} rounds")
+    columns = ("case", "subject", "CPU ms", "× raw copy", "MB/s", "peak MiB")
+    table = Table(*columns, title=f"{os.cpu_count()} cores, {rounds} rounds")
     with tempfile.TemporaryDirectory(dir=out) as folder, (out / "engine.jsonl").open("a") as lines:
         for case in cases:
             source = Path(folder, f"{case}.dcm").resolve()
