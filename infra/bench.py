@@ -1,6 +1,6 @@
-"""`make bench`: what de-identifying one object costs, beside a plain copy and beside deid, on this machine, at once.
+"""`make bench`: what de-identifying one object costs, beside a plain copy and beside deid, on this machine.
 
-Each subject runs in a process of its own: CPU is user and system time of that process over its objects, memory its peak.
+Each subject runs in a process of its own: CPU is its user and system time over its objects, memory its peak.
 `raw copy + sha256` reads, hashes and writes in 1 MiB pieces: the least that could be done. `engine` reads, hashes and
 rewrites; `all in` is admission, engine, digest of the output, facts, search of what comes out, and storing.
 Prints a table and appends JSON lines to .bench/engine.jsonl.
