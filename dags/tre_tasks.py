@@ -11,8 +11,10 @@ import logging
 import os
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
@@ -53,7 +55,7 @@ def run_step(name: str, project_file: str, *args: Any, **options: Any) -> dict[s
     events_to_airflow()
     failure: TreError
     try:
-        with hidden(HIDDEN.get(name, ())):
+        with hidden(HIDDEN.get(name, ())), bare_main():
             return getattr(steps, name)(project_file, *args, **options)
     except TreError as error:
         failure = error
@@ -72,6 +74,17 @@ def hidden(names: tuple[str, ...]) -> Iterator[None]:
         yield
     finally:
         os.environ.update(kept)
+
+
+@contextmanager
+def bare_main() -> Iterator[None]:
+    """Let a step start processes: each imports the main module anew, and Airflow's own fails inside a task."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def events_to_airflow() -> None:

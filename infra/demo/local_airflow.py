@@ -79,6 +79,7 @@ class Airflow:
             "api_auth": {"jwt_secret": secrets.token_urlsafe(64)},
             "logging": {"base_log_folder": self.logs / "tasks", "worker_log_server_port": self.log_port},
             "scheduler": {"scheduler_idle_sleep_time": 0.5, "enable_health_check": False},
+            "workers": {"min_heartbeat_interval": 1},  # also how late the end of a task may be noticed
             "dag_processor": {"refresh_interval": 3600, "min_file_process_interval": 3600, "print_stats_interval": 0},
             "usage_data_collection": {"enabled": False},
         }  # fmt: skip
@@ -134,7 +135,7 @@ class Airflow:
         """Stop everything: asked first, then killed, with all that each process started."""
         for process in self.running.values():
             _signal(process, signal.SIGTERM)
-        until = time.monotonic() + 8
+        until = time.monotonic() + 4
         for process in self.running.values():
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=max(0.1, until - time.monotonic()))

@@ -25,12 +25,15 @@ from typing import Any
 from infra.demo.local_airflow import ENGINEER, OFFICER, ROOT, Airflow, DemoFailed, airflow
 from pipeline import config, observe
 from pipeline.errors import TreError
+from pipeline.model import Status
 
 PROJECT = "demo-screening"
 WOMEN = 12
 STEPS = ("stage", "build_candidate", "release")
 ZONES = ("landing", "work", "candidate", "release")
+COUNTED = frozenset(map(str, Status))
 EXPECTED = Path(__file__).with_name("expected.json")
+READING_SECONDS = 4.0
 STARTED = time.monotonic()
 
 
@@ -75,6 +78,7 @@ def demo(up: ExitStack, root: Path, store: str, women: int) -> int:
     url = f"{zones['release']}/{PROJECT}/releases/{release}"
     verify(url)
     found = totals(project, release)
+    (root / "totals.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     problems = compare(found, store) if women == WOMEN else []
     screen(root, url, found, problems, women)
     if os.environ.get("KEEP") and not problems:
@@ -184,7 +188,7 @@ def follow(flow: Airflow, landed: int) -> str:
     for step in STEPS:
         dag = f"{PROJECT}__{step}"
         run = flow.wait(f"a run of {dag}", lambda dag=dag: newest_run(flow, dag))
-        told: set[tuple[str, int]] = set()
+        told: set[tuple[object, ...]] = set()
         flow.wait(f"{dag} to end", lambda dag=dag, run=run, told=told: watch(flow, dag, run, told), seconds=900)
     return str(run)
 
@@ -194,14 +198,14 @@ def newest_run(flow: Airflow, dag: str) -> str | None:
     return runs[0]["dag_run_id"] if runs else None
 
 
-def watch(flow: Airflow, dag: str, run: str, told: set[tuple[str, int]]) -> bool:
+def watch(flow: Airflow, dag: str, run: str, told: set[tuple[object, ...]]) -> bool:
     """Tell what is new of a run. Return True once it has succeeded. Raises DemoFailed where it has failed."""
     state = flow.ask("GET", f"/api/v2/dags/{dag}/dagRuns/{run}")["state"]
     for ti in flow.ask("GET", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances?limit=600")["task_instances"]:
         one = (ti["task_id"], ti["map_index"])
-        if ti["state"] == "awaiting_input" and one not in told:
+        if ti["state"] == "awaiting_input" and (*one, ti["try_number"]) not in told:
+            told.add((*one, ti["try_number"]))
             approve(flow, dag, run, ti["task_id"])
-            told.add(one)
         elif ti["state"] in ("success", "failed", "skipped") and (*one, "ended") not in told:
             told.add((*one, "ended"))
             name = ti["task_id"] + (f" {ti['rendered_map_index']}" if ti["map_index"] >= 0 else "")
@@ -233,18 +237,19 @@ def counts(flow: Airflow, dag: str, run: str, task: str, map_index: int) -> str:
         return f"{sum(map(len, value))} to do"
     flat: dict[str, int] = {}
 
-    def add(prefix: str, value: Any) -> None:
+    def add(name: str, value: Any) -> None:
         if isinstance(value, dict):
             for key, inner in value.items():
-                add(f"{prefix}/{key}".strip("/"), inner)
+                # counts are told by status; their reasons stand in the last table
+                add(name if name in COUNTED else key.split("/")[0], inner)
         elif isinstance(value, list):
             for inner in value:
-                add(prefix, inner)
+                add(name, inner)
         elif isinstance(value, int) and not isinstance(value, bool):
-            flat[prefix] = flat.get(prefix, 0) + value
+            flat[name] = flat.get(name, 0) + value
 
     add("", value)
-    return ", ".join(f"{key} {n:,}" for key, n in flat.items() if n)
+    return ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in flat.items() if n)
 
 
 def result(flow: Airflow, run: str, task: str, dag: str = f"{PROJECT}__release", map_index: int = -1) -> Any:
@@ -263,6 +268,8 @@ def approve(flow: Airflow, dag: str, run: str, task: str) -> None:
     say(asked["subject"])
     for line in asked["body"].splitlines():
         print(f"          {line}")
+    # An answer given while the asking process is still on its way out makes Airflow ask again. Nobody reads so fast.
+    time.sleep(READING_SECONDS)
     digest = asked["params"]["digest"]["value"]
     answer = {"chosen_options": ["Approve"], "params_input": {"digest": digest}}
     flow.ask("PATCH", path, answer, user=OFFICER)
@@ -313,15 +320,16 @@ def screen(root: Path, url: str, found: dict[str, Any], problems: list[str], wom
     from pipeline.cli.show import table
     from pipeline.cli.show import totals as show_totals
 
-    report = root / "report.html"
-    fetch(url, "report.html", report)
     print()
     show_totals("What became of every object that landed", found["ledger"])
     print()
     table("The release's tables", ("table", "rows"), [(name, f"{n:,}") for name, n in found["tables"].items()],
           right=("rows",))  # fmt: skip
-    print(f"\nRelease   {url}\nReport    file://{report}")
-    print(f"Data      .venv/bin/tre release open {url}")
+    print(f"\nRelease   {url}")
+    if url.startswith("s3://"):
+        url = copy(url, root / "release")
+        print(f"Copy      {url} (it stays when S3 has stopped)")
+    print(f"Report    {url}/report.html\nData      .venv/bin/tre release open {url}")
     if problems:
         print("\nThe totals are not those of infra/demo/expected.json:", *problems, sep="\n  ")
     elif women == WOMEN:
@@ -330,10 +338,15 @@ def screen(root: Path, url: str, found: dict[str, Any], problems: list[str], wom
         print(f"\nSIZE={women}: totals are not checked. {time.monotonic() - STARTED:.0f} seconds.")
 
 
-def fetch(url: str, name: str, path: Path) -> None:
+def copy(url: str, folder: Path) -> str:
+    """Copy the release zone of `url` to disk; return the URL of the release there."""
     from pipeline.storage import open_store
 
-    path.write_bytes(open_store(url, "release", create=False).read(name))
+    zone, name = url.split(f"/{PROJECT}/")
+    source, target = open_store(zone, "release", create=False), open_store(f"file://{folder}", "release")
+    for entry in source.list():
+        target.write(entry.key, source.read(entry.key))
+    return f"file://{folder}/{PROJECT}/{name}"
 
 
 def keep(flow: Airflow) -> None:
