@@ -19,7 +19,7 @@ from pipeline.storage import s3 as module
 from pipeline.storage.s3 import S3Store
 from tests.helpers.s3 import Server, bucket, client, point_zones
 
-KEY = "".join(["Doe", "^", "Jane"])  # not in a source line that a traceback quotes
+KEY = "".join(["Doe", "Jane"])  # not in a source line that a traceback quotes
 
 
 @pytest.fixture(
@@ -166,6 +166,7 @@ def test_large_files_of_a_wrong_digest_are_refused_and_no_part_stays(
 ) -> None:
     if there:
         store.write("a", b"what was")
+    store._checks = True  # a store that compares parts cannot compare the whole
     with pytest.raises(StoreRefused):
         store.put_file("a", large, sha(b"other"))
     assert (store.read("a") if there else store.stat("a")) == (b"what was" if there else None)
