@@ -30,7 +30,7 @@ def elements(vendor: Vendor, thickness: float, view: str, laterality: str, rng: 
     found: dict[str, Any] = {
         "KVP": str(kv), "ExposureInuAs": str(round(mas * 1000)), "Exposure": str(round(mas)),
         "XRayTubeCurrent": str(current), "ExposureTime": str(round(mas / current * 1000)),
-        "BodyPartThickness": f"{thickness:.0f}", "CompressionForce": f"{force * vendor.force_per_newton:.1f}",
+        "BodyPartThickness": f"{thickness:.0f}", "CompressionForce": f"{force:.1f}",
         "EntranceDoseInmGy": f"{entrance:.3f}", "EntranceDose": round(entrance), "OrganDose": f"{glandular / 100:.5f}",
         "HalfValueLayer": f"{0.28 + kv * 0.009:.3f}",
         "PositionerPrimaryAngle": str(-angle if laterality == "L" else angle),

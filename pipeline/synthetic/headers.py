@@ -36,7 +36,6 @@ class Vendor:
     control_mode: str               # ExposureControlModeDescription
     paddle: str
     creator: str                    # of the private block
-    force_per_newton: float = 1.0   # GE Senographe DS writes decanewton
     writes_area: bool = False
 
 
@@ -44,7 +43,7 @@ VENDORS = {
     "GE": Vendor("GE MEDICAL SYSTEMS", "Senographe Essential", "Ads Application Package VERSION ADS_54.11", "RHODIUM",
                  "RHODIUM", "SRT", "AOP contrast RECTANGLE 860 mm x 560 mm", "FLEX 24X31", "GEMS_SENO_02"),
     "GE-DS": Vendor("GE MEDICAL SYSTEMS", "Senographe DS ADS_43.10.1", "Ads Application Package VERSION ADS_43.10.1",
-                    "MOLYBDENUM", "RHODIUM", "SRT", "AOP standard", "SPOT", "GEMS_SENO_02", force_per_newton=0.1),
+                    "MOLYBDENUM", "RHODIUM", "SRT", "AOP standard", "SPOT", "GEMS_SENO_02"),
     "HOLOGIC": Vendor("HOLOGIC, Inc.", "Selenia Dimensions", ["AWS:1.8.3.63", "PXCM:1.4.0.7", "ARR:1.7.3.10"],
                       "TUNGSTEN", "SILVER", "SRT", "AEC", "24CM X 29CM", "HOLOGIC, Inc.", writes_area=True),
     "SIEMENS": Vendor("SIEMENS", "MAMMOMAT Inspiration", "VB30P VX11A SL38P15", "TUNGSTEN", "RHODIUM", "SCT", "OpComb",
@@ -104,7 +103,7 @@ def mammography(vendor: Vendor, view: str, laterality: str, intent: str) -> dict
     dose: dict[str, Any] = {
         "KVP": "29", "ExposureTime": "780", "XRayTubeCurrent": "85", "Exposure": "66", "ExposureInuAs": "66300",
         "AnodeTargetMaterial": vendor.anode, "FilterType": "STRIP", "FilterMaterial": vendor.filter,
-        "BodyPartThickness": "54", "CompressionForce": f"{force * vendor.force_per_newton:g}",
+        "BodyPartThickness": "54", "CompressionForce": f"{force:g}",
         "PaddleDescription": vendor.paddle, "OrganDose": "0.01420", "EntranceDose": 5, "EntranceDoseInmGy": "4.873",
         "HalfValueLayer": "0.538", "ExposureControlMode": "AUTOMATIC",
         "ExposureControlModeDescription": vendor.control_mode, "RelativeXRayExposure": "1254",

@@ -1,0 +1,203 @@
+"""The whole way through the steps: fates, bytes, late series, kills."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import duckdb
+import pydicom
+import pytest
+from steps_kit import Site, killed, make
+
+from pipeline import steps
+from pipeline.errors import (
+    ApprovalRefused,
+    KeyRefused,
+    PartsMissing,
+    ProjectFileError,
+    RecipeRefused,
+    StoreUnreachable,
+    TreError,
+)
+from pipeline.model import Status
+from pipeline.synthetic import files
+
+pytestmark = pytest.mark.xdist_group("steps")
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    site = make(tmp_path_factory.mktemp("whole"))
+    site.everything()
+    return site
+
+
+def test_every_object_has_the_fate_it_was_made_for(published: Site) -> None:
+    found = published.ledger()
+    expected = {key: (status.value if str(status) != "pending" else "published", reason.value if reason else None)
+                for key, (status, reason) in published.truth.fates().items()}
+    assert {key: found.get(key) for key in expected} == expected
+    assert set(found) == set(expected) | set(published.truth.bundled)       # nothing is lost, nothing is doubled
+
+
+def test_the_same_landing_gives_the_same_bytes(published: Site, tmp_path: Path) -> None:
+    other = make(tmp_path / "other")
+    other.everything()
+    ours, theirs = (site.digests("candidate", "release") for site in (published, other))
+    assert ours == theirs
+    assert len(ours) > 200
+
+
+def test_again_changes_nothing(published: Site) -> None:
+    before = published.digests("work", "candidate", "release")
+    assert published.stage()["batch"] is None
+    assert published.deidentify() == []
+    again = published.release(published.candidate())
+    assert again["copied"] == 0
+    assert published.digests("work", "candidate", "release") == before
+
+
+def test_no_original_identity_stands_outside_the_identifiable_zone(published: Site) -> None:
+    words = sorted({*published.truth.sentinels, *published.truth.population.uids}, key=len)
+    words = [word for word in words if len(word) >= 6]
+    assert len(words) > 100
+    for zone in ("candidate", "release"):
+        for path in (published.folder / zone).rglob("*"):
+            name = str(path.relative_to(published.folder))
+            data = path.read_bytes().lower() if path.is_file() else b""
+            hits = [w for w in words if w.lower() in name.lower() or (not w.isdigit() and w.lower().encode() in data)]
+            assert hits == [], name
+
+
+def test_a_late_series_makes_a_new_candidate_of_old_parts(tmp_path: Path) -> None:
+    site = make(tmp_path / "late", women=15)
+    first = site.everything()
+    key = next(key for key, (status, _) in site.truth.population.fates.items() if status is Status.PENDING)
+    landed = site.folder / "landing" / key
+    header = pydicom.dcmread(landed, stop_before_pixels=True)
+    published = {key for key, (status, _) in site.ledger().items() if status == "published"}
+    late = files.mammogram(
+        seed="late", patient_id=header.PatientID, issuer=header.get("IssuerOfPatientID"),
+        patient_name=str(header.PatientName), study_uid=header.StudyInstanceUID,
+        study_date=header.StudyDate, birth_date=header.PatientBirthDate, view="CC")
+    target = site.folder / "landing" / "late.dcm"
+    target.write_bytes(late)
+    shutil.copystat(landed, target)
+    assert site.stage()["batch"]
+    made = site.deidentify()
+    assert len(made) == 1
+    second = site.release(site.candidate())
+    assert second["sequence"] == first["sequence"] + 1
+    after = site.ledger()
+    assert after["late.dcm"] == ("published", None)
+    assert {key for key, (status, _) in after.items() if status == "published"} == published | {"late.dcm"}
+    # the late image stands in the study of the early ones
+    images = duckdb.sql(f"select study_uid, count(*) n from '{site.folder}/release/*/releases/{second['release']}"
+                        "/tables/instances.parquet' group by 1").fetchall()
+    before = duckdb.sql(f"select study_uid, count(*) n from '{site.folder}/release/*/releases/{first['release']}"
+                        "/tables/instances.parquet' group by 1").fetchall()
+    assert sorted(n - dict(before)[study] for study, n in images) == [0] * (len(before) - 1) + [1]
+
+
+def test_a_candidate_needs_all_its_parts(tmp_path: Path) -> None:
+    site = make(tmp_path / "parts", women=2)
+    site.stage()
+    with pytest.raises(PartsMissing):
+        steps.assemble(site.project)
+
+
+@pytest.mark.parametrize("after", [0, 1, 7, 40])
+def test_killed_while_deidentifying(after: int, published: Site, tmp_path: Path) -> None:
+    site = make(tmp_path / "killed")
+    site.stage()
+    (one,) = steps.pending_shards(site.project)
+    method = "adopt" if after != 1 else "write"     # write: facts are there, outcomes are not
+    assert killed("deidentify", method, after, site.project, one["batch"], one["shard"])
+    assert steps.pending_shards(site.project) == [one]
+    site.deidentify()
+    site.release(site.candidate())
+    assert site.digests("candidate", "release") == published.digests("candidate", "release")
+
+
+@pytest.mark.parametrize(("method", "after"), [("put_file", 0), ("put_file", 60), ("write", 0), ("write", 5)])
+def test_killed_while_publishing(method: str, after: int, published: Site, tmp_path: Path) -> None:
+    site = make(tmp_path / "killed")
+    for zone in ("work", "candidate"):
+        shutil.copytree(published.folder / zone, site.folder / zone)
+    candidate = steps.newest_candidate(site.project)["candidate"]
+    assert killed("publish", method, after, site.project, candidate)
+    assert not list((site.folder / "release").rglob("current.json"))        # no half release is visible
+    steps.publish(site.project, candidate)
+    assert site.digests("release") == published.digests("release")
+
+
+def _edited(site: Site, old: str, new: str) -> None:
+    text = site.project.read_text()
+    assert old in text
+    site.project.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(("old", "new", "error"), [
+    ('"base.dicom", "ct.dicom"', '"ct.dicom"', RecipeRefused),
+    ('"base.dicom", "ct.dicom"', '"base.dicom", "nowhere.dicom"', RecipeRefused),
+    ("date_shift_days", "date_shift_weeks", ProjectFileError),
+    ("linked = true", "linked = maybe", ProjectFileError),
+    ('landing = "file://', 'landing = "ftp://', ProjectFileError),
+])
+def test_refused_before_any_object_moves(old: str, new: str, error: type[TreError], tmp_path: Path) -> None:
+    site = make(tmp_path / "refused", women=1)
+    _edited(site, old, new)
+    with pytest.raises(error):
+        site.stage()
+        site.deidentify()
+    assert not list((site.folder / "candidate").rglob("*.dcm"))
+
+
+def test_a_missing_key_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = make(tmp_path / "nokey", women=1)
+    site.stage()
+    (site.folder / "keys" / "demo-screening.key").unlink()
+    with pytest.raises(KeyRefused):
+        site.deidentify()
+    assert not list((site.folder / "keys").iterdir())       # and none is made up
+
+
+def test_an_unreachable_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = make(tmp_path / "nostore", women=1)
+    monkeypatch.setenv("TRE_WORK_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("TRE_WORK_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("TRE_WORK_SECRET_ACCESS_KEY", "x")
+    _edited(site, f'work = "file://{site.folder.resolve()}/work"', 'work = "s3://nowhere/work"')
+    with pytest.raises(StoreUnreachable):
+        site.stage()
+
+
+def test_nobody_has_approved(tmp_path: Path) -> None:
+    site = make(tmp_path / "silent", women=2)
+    site.stage()
+    site.deidentify()
+    sealed = site.candidate()
+    with pytest.raises(ApprovalRefused):
+        steps.publish(site.project, sealed["candidate"])
+    assert not list((site.folder / "release").rglob("*.dcm"))
+
+
+def test_a_closed_door_for_who_is_no_longer_permitted(tmp_path: Path) -> None:
+    """The list of people is applied whenever a part is built, not when an object is staged."""
+    site = make(tmp_path / "withdrawn")
+    site.everything()
+    before = {key for key, (status, _) in site.ledger().items() if status == "published"}
+    people = site.folder / "permitted.csv"
+    lines = people.read_text().splitlines()
+    rows = [n for n, line in enumerate(lines) if not line.startswith("#") and line.strip().isdigit()]
+    for n in reversed(rows[:3]):
+        del lines[n]
+    lines[-1] = f"# end: {len(rows) - 3}"
+    people.write_text("\n".join(lines) + "\n")
+    site.deidentify()
+    site.release(site.candidate())
+    after = site.ledger()
+    gone = {key for key in before if after[key][0] != "published"}
+    assert gone
+    assert {after[key] for key in gone} == {("rejected", "person_not_permitted")}
