@@ -38,8 +38,8 @@ def register(app: typer.Typer) -> None:
 
 
 RUN = examples(
-    "tre run infra/projects/demo-screening.toml --landing file:///tmp/in --work file:///tmp/work "
-    "--candidate file:///tmp/candidate --release file:///tmp/release --approve-as officer",
+    "tre synthetic /tmp/try && export TRE_KEY_DIR=/tmp/try/keys",
+    "tre run /tmp/try/project.toml --approve-as officer",
     "tre run PROJECT.toml        up to a candidate that waits for approval",
 )
 PUBLISH = examples(

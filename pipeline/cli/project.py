@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pipeline.storage import ObjectStore
 
 ProjectFile = Annotated[Path, typer.Argument(metavar="PROJECT.toml", help="The project file.", show_default=False)]
-_HELP = "Use this instead of the project file's [zones]."
+_HELP = "Instead of the project file's."
 Landing = Annotated[str | None, typer.Option("--landing", metavar="URL", help=_HELP, rich_help_panel="Zones")]
 Work = Annotated[str | None, typer.Option("--work", metavar="URL", help=_HELP, rich_help_panel="Zones")]
 Candidate = Annotated[str | None, typer.Option("--candidate", metavar="URL", help=_HELP, rich_help_panel="Zones")]

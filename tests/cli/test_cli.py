@@ -72,12 +72,37 @@ def test_a_bad_project_file_is_refused_by_line(tre, gone, tmp_path):
     assert "Traceback" not in said.err
 
 
-def test_a_missing_key_stops_before_anything_moves(tre, gone, tmp_path):
+S3 = {
+    "TRE_LANDING_ENDPOINT_URL": "http://127.0.0.1:9", "TRE_LANDING_ACCESS_KEY_ID": "a",
+    "TRE_LANDING_SECRET_ACCESS_KEY": "b", "TRE_LANDING_REGION": "us-east-1",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "edit", "env"),
+    [
+        (errors.KeyRefused, None, {"TRE_KEY_DIR": "/nonexistent"}),
+        (errors.PeopleListRefused, ("permitted.csv", r"# as-of: \S+", "# as-of: 2001-01-01"), {}),
+        (errors.CrosswalkRefused, ("crosswalk.csv", "^issuer,", "publisher,"), {}),
+        (errors.RecipeRefused, ("project.toml", r'"base\.dicom", "ct\.dicom"', '"./bad.dicom"'), {}),
+        (errors.ProjectFileError, ("project.toml", "Breast Tomosynthesis Image Storage", "No Such Storage"), {}),
+        (errors.StoreUnreachable, ("project.toml", r'landing = ".*"', 'landing = "s3://nowhere/in"'), S3),
+    ],
+    ids=lambda x: getattr(x, "code", None),
+)
+def test_what_would_stop_a_run_stops_it_before_anything_moves(tre, gone, tmp_path, kind, edit, env):
     for name in ("permitted.csv", "crosswalk.csv", "episodes.csv", "project.toml"):
         (tmp_path / name).write_bytes((gone.root / name).read_bytes())
+    (tmp_path / "bad.dicom").write_text("FORMAT dicom\n\n%header\n\nKEEP PatientID\n")
+    if edit:
+        path = tmp_path / edit[0]
+        changed, n = re.subn(edit[1], edit[2], path.read_text(), flags=re.M)
+        assert n
+        path.write_text(changed)
     zones = [w for z in ("work", "candidate", "release") for w in (f"--{z}", f"file://{tmp_path}/{z}")]
-    said = tre("run", tmp_path / "project.toml", *zones, TRE_KEY_DIR=str(tmp_path / "nowhere"))
-    assert said.code == errors.KeyRefused.exit_code
+    said = tre("run", tmp_path / "project.toml", "--approve-as", "officer", *zones, **{**gone.env, **env})
+    assert said.code == kind.exit_code, said.err + said.out
+    assert said.err.startswith(f"tre: {kind.code}: ") and "Traceback" not in said.err
     assert not list(tmp_path.rglob("*.parquet"))
 
 
