@@ -40,6 +40,15 @@ def test_other_bytes_unseal_a_candidate_that_nobody_has_answered(made):
     assert made.seal() != first
 
 
+def test_a_kill_while_other_bytes_are_sealed_leaves_no_marker_of_the_old_ones(made, failing):
+    made.seal()
+    made.withheld["2.25.9991"] = "residual_identifier"
+    real, made.candidate = made.candidate, failing(made.candidate, 2)  # the first is the plan
+    with pytest.raises(KeyboardInterrupt):
+        made.seal()
+    assert real.stat(layout.candidate_manifest(made.project, made.id)) is None
+
+
 def test_an_answered_candidate_stays_as_it_was_sealed(made):
     first = made.seal()
     made.candidate.write(layout.approval(made.project, made.id), b"{}")
