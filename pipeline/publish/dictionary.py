@@ -58,7 +58,10 @@ def html(words: Mapping[str, Any], title: str) -> bytes:
 
 def _image_table(table: schemas.Table) -> dict[str, Any]:
     columns = [
-        _entry(c.name, c.type, c.unit, c.meaning or _key_meaning(c.name), c.source, c.nullable) for c in table.columns
+        _entry(
+            c.name, c.type, c.unit, c.meaning or _key_meaning(c.name) or "As the file states it.", c.source, c.nullable
+        )
+        for c in table.columns
     ]
     references = [{"column": column, "table": other} for column, other in table.references]
     return {

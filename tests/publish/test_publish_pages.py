@@ -142,7 +142,7 @@ def test_the_dictionary_tells_every_column_of_every_table(made):
     for table in words["tables"]:
         for column in table["columns"]:
             assert column["type"]
-            assert column["meaning"] or column["source"], (table["name"], column["name"])
+            assert column["meaning"], (table["name"], column["name"])
     episodes = next(t for t in words["tables"] if t["name"] == "episodes")
     outcome = next(c for c in episodes["columns"] if c["name"] == "outcome")
     assert outcome["values"] == ["normal", "cancer"]
