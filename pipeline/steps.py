@@ -8,11 +8,12 @@ before its step runs.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pipeline import layout
 from pipeline.config import ProjectConfig, load
@@ -36,11 +37,14 @@ def stage(project: Project, *, dry_run: bool = False) -> Result:
 
 
 def pending_shards(project: Project) -> list[Result]:
-    """Return the shards that have no part under today's recipes, key, people and project file: batch, shard, part."""
+    """Return the shards that have no part under today's recipes, key, people and project file: batch, shard, part.
+
+    Raises CrosswalkRefused where a known person would become another.
+    """
     side = _Identifiable(project)
-    done = side.parts_done()
-    return [{"batch": batch, "shard": number, "part": part}
-            for batch, number, part in side.wanted() if part not in done]
+    done, wanted = side.parts_done(), list(side.wanted())
+    side.guard(wanted, remember=False)
+    return [{"batch": w.batch, "shard": w.shard, "part": w.part} for w in wanted if w.part not in done]
 
 
 def deidentify(project: Project, batch: str, shard: int) -> Result:
@@ -78,18 +82,16 @@ def assemble(project: Project) -> Result:
     Raises PartsMissing where a shard has no part yet, CrosswalkRefused where a known person would become another.
     """
     from pipeline.deidentify import assemble as room
-    from pipeline.deidentify.crosswalk import guard, pairs
     from pipeline.stage import batches
 
     side = _Identifiable(project)
     config, name = side.config, side.config.name
-    wanted = [(side.decided(batch, number), part) for batch, number, part in side.wanted()]
-    parts = [part for _, part in wanted]
+    wanted = list(side.wanted())
+    parts = [w.part for w in wanted]
     lacking = set(parts) - side.parts_done()
     if lacking:
         raise PartsMissing(f"{len(lacking)} shards have no part yet.", hint="De-identify them first.")
-    people = (d.row for decided, _ in wanted for d in decided if d.reason is None)
-    guard(side.work, config, pairs(people, config, side.crosswalk, side.pseudonyms))
+    side.guard(wanted, remember=True)
     clinical(side.config)
     snapshot = side.clinical_snapshot
     suites = side.suites()
@@ -151,13 +153,18 @@ def validate(project: Project, candidate: str) -> Result:
 
 
 def newest_candidate(project: Project) -> Result:
-    """Return the newest sealed candidate and the digest of its manifest. Raises NotFound where there is none."""
+    """Return the newest sealed candidate, the digest of its manifest, and the decision that stands (None: no answer).
+
+    Raises NotFound where there is none.
+    """
+    from pipeline.govern.approval import standing
     from pipeline.publish.candidate import digest
 
     config = _config(project)
     store = _zone(config, "candidate")
     candidate = str(json.loads(store.read(layout.latest_candidate(config.name)))["candidate"])
-    return {"candidate": candidate, "digest": digest(store, config.name, candidate)}
+    return {"candidate": candidate, "digest": digest(store, config.name, candidate),
+            "decision": standing(store, config.name, candidate)}
 
 
 def candidate_summary(project: Project, candidate: str) -> Result:
@@ -235,6 +242,15 @@ def _current(config: ProjectConfig) -> dict[str, Any] | None:
     except NotFound:
         return None
     return manifest
+
+
+class _Wanted(NamedTuple):
+    """A shard, the part it should have today, and the local ids that pass in it."""
+
+    batch: str
+    shard: int
+    part: str
+    ids: set[tuple[str | None, str | None]]
 
 
 @dataclass
@@ -316,13 +332,22 @@ class _Identifiable:
 
         return part_id(decided, self.plans, self.pseudonyms)
 
-    def wanted(self) -> list[tuple[str, int, str]]:
-        """Return (batch, shard, part id under today's plans and people) of every shard."""
+    def wanted(self) -> Iterator[_Wanted]:
+        """Yield every shard with the id of its part under today's plans and people."""
         from pipeline.stage.batches import committed, shards
 
         name = self.config.name
-        return [(batch, number, self.part(self.decided(batch, number)))
-                for batch in committed(self.work, name) for number in shards(self.work, name, batch)]
+        for batch in committed(self.work, name):
+            for number in shards(self.work, name, batch):
+                decided = self.decided(batch, number)
+                ids = {(d.row["issuer"], d.row["patient_id"]) for d in decided if d.reason is None}
+                yield _Wanted(batch, number, self.part(decided), ids)
+
+    def guard(self, wanted: list[_Wanted], *, remember: bool) -> None:
+        from pipeline.deidentify.crosswalk import guard, pairs
+
+        ids = ({"issuer": issuer, "patient_id": local} for w in wanted for issuer, local in w.ids)
+        guard(self.work, self.config, pairs(ids, self.config, self.crosswalk, self.pseudonyms), remember=remember)
 
     def parts_done(self) -> set[str]:
         prefix, marker = layout.parts(self.config.name), layout.outcomes("", "").rpartition("/")[2]

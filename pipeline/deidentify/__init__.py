@@ -1,1 +1,1 @@
-"""TODO room."""
+"""De-identification: recipes read strictly, compiled, applied to bytes, and a second look at what comes out."""

@@ -197,11 +197,12 @@ def pairs(rows: Iterable[Mapping[str, Any]], config: ProjectConfig, crosswalk: C
     return found
 
 
-def guard(work: ObjectStore, config: ProjectConfig, pairs: Mapping[str, str]) -> int:
-    """Refuse a crosswalk that gives a known local id to another person; then remember `pairs`. Return how many changed.
+def guard(work: ObjectStore, config: ProjectConfig, pairs: Mapping[str, str], *, remember: bool = True) -> int:
+    """Refuse a crosswalk that gives a known local id to another person; then remember `pairs`; return how many changed.
 
-    Raises CrosswalkRefused with the number of local ids, unless the project file accepts the changes. A local id that
-    leads to nobody now is not a change (its images are held, by reason), and is remembered for when it comes back.
+    Without `remember` nothing is written: a build looks before its first object moves, and remembers when it is put
+    together. A local id that leads to nobody now is not a change (its images are held, by reason), and is remembered
+    for when it comes back. Raises CrosswalkRefused with the number of local ids, unless the project file accepts them.
     """
     from pipeline.storage import tables
 
@@ -216,7 +217,7 @@ def guard(work: ObjectStore, config: ProjectConfig, pairs: Mapping[str, str]) ->
             f"The crosswalk would give {changed} local ids that earlier builds used to other people.",
             hint="Have it checked; to go on, set [deidentify] accept_crosswalk_changes = true for one build.")
     after = {**known, **pairs}
-    if after != known:
+    if remember and after != known:
         tables.write(work, key, tables.from_rows(
             KNOWN_PEOPLE, ({"local": local, "person": person} for local, person in sorted(after.items()))))
     return changed

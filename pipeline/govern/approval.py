@@ -71,6 +71,12 @@ def check(candidate_store: ObjectStore, project: str, candidate_id: str, digest:
     return doc
 
 
+def standing(candidate_store: ObjectStore, project: str, candidate_id: str) -> str | None:
+    """Return the decision that stands for a candidate, approve or reject; None while nobody has answered."""
+    doc = _read(candidate_store, layout.approval(project, candidate_id))
+    return None if doc is None else str(doc.get("decision"))
+
+
 def _same_person(one: str, other: str) -> bool:
     return one.casefold() == other.casefold()
 
