@@ -62,7 +62,7 @@ def run(
     command = [
         sys.executable,
         "-m",
-        "pipeline.publish",
+        "pipeline.publisher",
         config.name,
         candidate_id,
         "--candidate",

@@ -1,8 +1,8 @@
+import hashlib
 import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -108,11 +108,11 @@ def test_a_publisher_that_is_killed_is_told_from_one_that_refuses(approved, monk
 def test_an_error_inside_comes_back_without_its_text(approved):
     rotten = approved.approval() | {"digest": ["SENTINELSMITH"]}
     approved.candidate.write(layout.approval(approved.project, approved.id), json.dumps(rotten).encode())
-    with pytest.raises(PublishRefused) as caught:
+    with pytest.raises(ApprovalRefused) as caught:
         process.run(config(approved), approved.id)
     assert "SENTINELSMITH" not in str(caught.value)
     approved.candidate.write(layout.approval(approved.project, approved.id), b"SENTINELSMITH")
-    with pytest.raises(Exception, match=r"withheld|not") as caught:
+    with pytest.raises(Exception, match=r"damaged") as caught:
         process.run(config(approved), approved.id)
     assert "SENTINELSMITH" not in str(caught.value)
 
@@ -124,29 +124,15 @@ def test_zones_on_s3_need_credentials_of_their_own(small, monkeypatch):
         process.run(config(small, release="s3://bucket/release"), small.id)
 
 
-def test_a_project_file_serves_as_well_as_a_name(approved, tmp_path):
-    path = tmp_path / "project.toml"
-    path.write_text(f"""
-schema_version = 1
-[project]
-name = "{approved.project}"
-title = "T"
-data_steward = "D"
-demo = true
-[zones]
-landing = "${{TRE_LANDING_URL}}"
-work = "${{TRE_WORK_URL}}"
-candidate = "{approved.candidate.url}"
-release = "{approved.release.url}"
-[eligibility]
-sop_classes = ["1.2.840.10008.5.1.4.1.1.1.2"]
-study_dates = {{ earliest = 2016-01-01, latest = 2023-12-31 }}
-people = {{ not_required = "Synthetic data: nobody is in it." }}
-[deidentify]
-recipes = [{{ files = ["base.dicom"], sop_classes = ["1.2.840.10008.5.1.4.1.1.1.2"] }}]
-""")
-    env = process.environment(os.environ)
-    out = subprocess.run([sys.executable, "-m", "pipeline.publish", str(path), approved.id, "--dry-run"], env=env,
-                         cwd=Path("/"), capture_output=True, text=True, check=False)  # fmt: skip
-    assert out.returncode == 0, out.stderr
-    assert json.loads(out.stdout)["dry_run"] is True
+def test_an_approval_of_who_triggered_the_run_is_refused_when_it_is_used(approved):
+    """Whoever writes a record by hand does not get past the rule of two people; a demo alone may."""
+    key = layout.candidate_manifest(approved.project, approved.id)
+    sealed = json.loads(approved.candidate.read(key))
+    sealed["demo"] = False
+    approved.candidate.write(key, json.dumps(sealed).encode())
+    digest = hashlib.sha256(approved.candidate.read(key)).hexdigest()
+    record = {**approved.approval(), "digest": digest, "approver": "Ann", "triggered_by": "ann"}
+    approved.candidate.write(layout.approval(approved.project, approved.id), json.dumps(record).encode())
+    with pytest.raises(ApprovalRefused, match="triggered"):
+        process.run(config(approved), approved.id)
+    assert approved.release.stat(layout.current(approved.project)) is None

@@ -93,7 +93,7 @@ def test_kill_9_while_it_copies(small, tmp_path):
         "    if len(seen) == 6: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    real(self, key, path, sha256)\n"
         "LocalStore.put_file = put_file\n"
-        "from pipeline.publish.__main__ import main\n"
+        "from pipeline.publisher import main\n"
         "sys.exit(main())\n"
     )
     zones = ["--candidate", small.candidate.url, "--release", small.release.url]
