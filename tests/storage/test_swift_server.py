@@ -82,6 +82,11 @@ def test_data_survive_and_processes_do_not(tmp_path: Path, monkeypatch: pytest.M
     assert servers(directory) == []
 
 
+def _interruptible() -> None:
+    """A job in the background is started with SIGINT ignored, and so would its children be."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.integration
 @pytest.mark.xdist_group("swift")
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
@@ -89,7 +94,9 @@ def test_nothing_outlives_who_started_it(tmp_path: Path, by: signal.Signals) -> 
     if not (VENV_S3 / "bin").exists():
         pytest.skip("the environment of the S3 store (.venv-s3) is not there: run `make test` once")
     command = [sys.executable, "-c", RUN, str(tmp_path / "s3"), str(VENV_S3)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=_interruptible
+    ) as process:
         assert process.stdout is not None
         endpoint = process.stdout.readline().strip()
         with urllib.request.urlopen(f"{endpoint}/healthcheck", timeout=10) as answer:
