@@ -18,7 +18,7 @@ from pipeline.deidentify.plan import PlanSet
 from pipeline.deidentify.pseudonyms import Pseudonyms
 from pipeline.dicom.charset import decode, encodings
 from pipeline.dicom.scan import Scan
-from pipeline.errors import NotFound
+from pipeline.errors import NotFound, TreError
 from pipeline.model import REASONS, Reason, Refusal, Status
 from pipeline.observe import event, track
 from pipeline.schemas import OUTCOMES
@@ -127,6 +127,8 @@ def _person(
                 _refuse(outcomes[index], refusal.reason, refusal.tag)
             except NotFound:
                 _refuse(outcomes[index], Reason.SOURCE_MISSING)
+            except (TreError, OSError, MemoryError):
+                raise   # the store or this machine failed, not the object: the part stays undone and is tried again
             except Exception as error:  # noqa: BLE001 - one object's surprise must not stop its neighbours
                 event("deidentify.surprise", part=part, error=type(error).__name__)
                 _refuse(outcomes[index], Reason.ENGINE_FAILED)
