@@ -152,7 +152,7 @@ def _part(
             raise SchemaTooNew("A part's facts were written by a newer version.", hint="Upgrade tre-ingest.")
         there = set(file.schema_arrow.names)
         wanted = FACTS.names() + sorted({p for f in fields for p in f.paths} & there)
-        for batch in file.iter_batches(_BATCH, columns=wanted):
+        for batch in file.iter_batches(_BATCH, columns=wanted, use_threads=False):
             kept = batch.filter(pc.invert(pc.is_in(batch.column("instance"), value_set=held)))
             cells = {name: kept.column(name).to_pylist() for name in wanted[len(FACTS.columns):]}
             arrays = [kept.column(name) for name in FACTS.names()]

@@ -35,7 +35,9 @@ def write(store: ObjectStore, key: str, table: pa.Table) -> None:
 
 def read(store: ObjectStore, key: str, columns: list[str] | None = None) -> pa.Table:
     """Return the table at `key`. Raises NotFound, SchemaTooNew."""
-    table = pq.read_table(io.BytesIO(store.read(key)), columns=columns)
+    # One thread: a pool that still runs when a short command ends can abort the process on its way out.
+    with pq.ParquetFile(pa.BufferReader(store.read(key))) as file:
+        table = file.read(columns=columns, use_threads=False)
     metadata = table.schema.metadata or {}
     if int(metadata.get(b"schema_version", b"0")) > SCHEMA_VERSION:
         raise SchemaTooNew("A table was written by a newer version.", hint="Upgrade tre-ingest.")
