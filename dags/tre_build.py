@@ -152,6 +152,8 @@ def build_candidate_dag(project: config.ProjectConfig, batches: Asset, candidate
 
         @task(outlets=[candidates])
         def announce(validated: dict[str, Any], *, outlet_events: Any) -> None:
+            if run_step("newest_candidate", file)["decision"]:
+                raise AirflowSkipException("The same candidate as before, and it has been decided.")
             outlet_events[candidates].extra = {"candidate": validated["candidate"], "digest": validated["digest"]}
 
         assembled = assemble()
@@ -171,7 +173,8 @@ def release_dag(project: config.ProjectConfig, candidates: Asset) -> DAG:
     answer carries the digest of the candidate that was shown and stands for that candidate alone. Approve publishes it;
     Reject, or no answer within {project.approve.timeout_hours} hours, ends this run as failed, is recorded, and nothing
     is published. Whoever started the run cannot approve it. A newer candidate supersedes one that waits: approving the
-    old one is then refused. `tre release verify` proves afterwards that the release is what its manifest says.
+    old one is then refused. A candidate is decided once: where publishing failed after an approval, clear `publish` in
+    that run. `tre release verify` proves afterwards that the release is what its manifest says.
     """
     waits = DeadlineAlert(
         name="an approval waits",
@@ -183,8 +186,12 @@ def release_dag(project: config.ProjectConfig, candidates: Asset) -> DAG:
     with new_dag(project, "release", doc, schedule=[candidates], max_active_runs=8, deadline=waits) as dag:
 
         @task()
-        def newest(*, triggering_asset_events: Any) -> dict[str, Any]:
-            return run_step("newest_candidate", file)
+        def newest() -> dict[str, Any]:
+            """Whichever run asks, it asks about the newest: several events may have become one run."""
+            found = run_step("newest_candidate", file)
+            if found["decision"]:
+                raise AirflowSkipException(f"{found['candidate']} has been decided: {found['decision']}.")
+            return found
 
         chosen = newest()
         ask = AskOfficer(
@@ -202,8 +209,8 @@ def release_dag(project: config.ProjectConfig, candidates: Asset) -> DAG:
             return record_answer(file, chosen, answer, dag_run.triggering_user_name or "airflow")
 
         @task(pool="tre_publish", max_active_tis_per_dag=1)
-        def publish(chosen: dict[str, Any]) -> dict[str, Any]:
-            return run_step("publish", file, chosen["candidate"])
+        def publish(chosen: dict[str, Any], *, run_id: str) -> dict[str, Any]:
+            return run_step("publish", file, chosen["candidate"], run_id=run_id)
 
         @task()
         def ledger() -> dict[str, Any]:

@@ -28,7 +28,7 @@ from pipeline.errors import ApprovalRefused, Disposition, LeaseHeld, StoreUnreac
 # machine under LocalExecutor there is one user, so this is a discipline and not a wall.
 CREDENTIALS = ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN")
 IDENTIFIABLE = ("TRE_KEY_DIR", *(f"TRE_{zone}_{name}" for zone in ("LANDING", "WORK") for name in CREDENTIALS))
-HIDDEN = dict.fromkeys(("curate", "validate", "candidate_summary", "publish"), IDENTIFIABLE)
+HIDDEN = dict.fromkeys(("curate", "validate", "newest_candidate", "candidate_summary", "approve"), IDENTIFIABLE)
 
 
 class StepFailed(TreError):

@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 class Inside:
     result: Any
     log: str
+    home: Path
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +32,11 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Inside]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "TRE_"))}
         command = [sys.executable, HERE / "inside.py", function, given, result]
         done = subprocess.run(
-            command, env=clean | (env or {}), cwd=home, capture_output=True, text=True, check=False, timeout=300
+            command, env=clean | (env or {}), cwd=home, capture_output=True, text=True, check=False, timeout=600
         )
         log = done.stdout + done.stderr
+        (home / "log.txt").write_text(log)
         assert done.returncode == 0, log[-4000:]
-        return Inside(json.loads(result.read_text()), log)
+        return Inside(json.loads(result.read_text()), log, home)
 
     return call

@@ -10,7 +10,6 @@ import json
 import os
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -142,23 +141,14 @@ def errors(value: str, alerts: str) -> dict[str, Any]:
 
 # ---- whole runs ----------------------------------------------------------------------------------------------------
 def runs(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Run DAGs one after the other: {"dag", "conf"?, "answers"?: [{"user", "choice", "digest"?}], "first"?: code}."""
+    """Run DAGs in turn: {"dag", "conf"?, "answers"?: [{"user", "choice", "digest"?}], "land"?: [from, to]} each."""
     results = []
     for step in steps:
         if step.get("land"):
-            land(step["land"])
+            source, target = map(Path, step["land"])
+            source.rename(target)
         results.append(run(bag().dags[step["dag"]], step.get("conf"), step.get("answers", [])))
     return results
-
-
-def land(what: dict[str, Any]) -> None:
-    """Put one more file into a landing."""
-    from pipeline.synthetic import files
-
-    path = Path(what["path"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(files.mammogram(**what["options"]))
-    os.utime(path, (1_700_000_000, 1_700_000_000))
 
 
 def run(dag: Any, conf: dict[str, Any] | None, answers: list[dict[str, str]]) -> dict[str, Any]:
@@ -169,10 +159,17 @@ def run(dag: Any, conf: dict[str, Any] | None, answers: list[dict[str, str]]) ->
 
     replies: list[int] = []
     asked: dict[str, Any] = {}
+    over = threading.Event()
+    officer = threading.Thread(target=reply, args=(dag.dag_id, answers, over, replies, asked))
     if answers:
-        threading.Thread(target=reply, args=(dag.dag_id, answers, replies, asked), daemon=True).start()
+        officer.start()
     dag.deadline = None  # dag.test() of this Airflow cannot end a run that has one; the real scheduler can
-    done = dag.test(run_conf=conf)
+    try:
+        done = dag.test(run_conf=conf)
+    finally:
+        over.set()
+        if answers:
+            officer.join()
     with create_session() as session:
         rows = session.scalars(select(XComModel).where(XComModel.run_id == done.run_id)).all()
         xcoms = [[row.task_id, row.key, row.value] for row in rows]
@@ -183,7 +180,9 @@ def run(dag: Any, conf: dict[str, Any] | None, answers: list[dict[str, str]]) ->
     return {"dag": dag.dag_id, "state": str(done.state), "tasks": tasks, "xcoms": xcoms, "replies": replies} | asked
 
 
-def reply(dag_id: str, answers: list[dict[str, str]], replies: list[int], asked: dict[str, Any]) -> None:
+def reply(
+    dag_id: str, answers: list[dict[str, str]], over: threading.Event, replies: list[int], asked: dict[str, Any]
+) -> None:
     """Answer the approval of this DAG over the REST API, as each user in turn, as soon as it is asked."""
     from airflow.api_fastapi.app import create_app
     from fastapi.testclient import TestClient
@@ -198,7 +197,8 @@ def reply(dag_id: str, answers: list[dict[str, str]], replies: list[int], asked:
         log_in("officer")
         path = f"/api/v2/dags/{dag_id}/dagRuns/~/hitlDetails?response_received=false"
         while not (waiting := client.get(path).raise_for_status().json()["hitl_details"]):
-            time.sleep(0.2)
+            if over.wait(0.2):
+                return
         ti, shown = waiting[0]["task_instance"], waiting[0]["params"]["digest"]["value"]
         asked |= {"body": waiting[0]["body"], "defaults": waiting[0]["defaults"], "shown": shown}
         path = f"/api/v2/dags/{dag_id}/dagRuns/{ti['dag_run_id']}/taskInstances/{ti['task_id']}/-1/hitlDetails"
