@@ -153,7 +153,8 @@ class View:
             if int(metadata.get(b"schema_version", b"0")) > SCHEMA_VERSION:
                 raise SchemaTooNew("A table was written by a newer version.", hint="Upgrade tre-ingest.")
             schema = pa.schema([file.schema_arrow.field(name) for name in columns])
-            batches = (b.select(list(columns)) for b in file.iter_batches(ROWS, columns=list(columns), use_threads=False))
+            found = file.iter_batches(ROWS, columns=list(columns), use_threads=False)
+            batches = (b.select(list(columns)) for b in found)
             incoming = pa.RecordBatchReader.from_batches(schema, batches)
             self._con.register("incoming", incoming)
             self._con.execute(f"INSERT INTO {table} SELECT {', '.join(columns)} FROM incoming")  # noqa: S608
