@@ -102,7 +102,7 @@ def assemble(project: Project) -> Result:
     counts, held = room.survey(side.work, name, inventories, parts)
     about = {"plan": side.plans.id, "engine": side.engine_version(), "recipes": list(side.plans.described),
              "method_codes": sorted({code[0] for plan in side.plans.plans.values() for code in plan.codes}),
-             "suites": suites}
+             "suites": suites, "meaning": side.meaning()}
     room.write(side.work, side.candidate, config, identity, parts=parts, counts=counts, held=held, clinical=snapshot,
                about=about)
     return {"candidate": identity, "parts": len(parts), "counts": counts}
@@ -189,10 +189,17 @@ def approve(project: Project, candidate: str, digest: str, approver: str, trigge
 
 
 def publish(project: Project, candidate: str, *, run_id: str | None = None, dry_run: bool = False) -> Result:
-    """Publish an approved candidate in a process that has neither the key nor landing's credentials."""
-    from pipeline.publish.process import run
+    """Publish an approved candidate in a process that has neither the key nor landing's credentials.
 
-    return run(_config(project), candidate, run_id=run_id, dry_run=dry_run)
+    Raises PublishRefused where a recipe, a suite or the project file's meaning changed after the candidate was built.
+    """
+    from pipeline.publish.process import run
+    from pipeline.publish.today import check
+
+    side = _Identifiable(project)
+    check(_zone(side.config, "candidate"), side.config.name, candidate, plan=side.plans.id,
+          engine=side.engine_version(), meaning=side.meaning(), suites=side.suites())
+    return run(side.config, candidate, run_id=run_id, dry_run=dry_run)
 
 
 def ledger_summary(project: Project, *, release: str | None = None) -> Result:
@@ -365,6 +372,9 @@ class _Identifiable:
             for person in people:
                 found.setdefault(person, set()).update(self.crosswalk.identifiers(person[1]))
         return found
+
+    def meaning(self) -> str:
+        return layout.hashed("m", [self.config.meaning()])
 
     def suites(self) -> dict[str, str]:
         from pipeline.validate.suites import suite_digests
