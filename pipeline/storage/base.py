@@ -89,6 +89,14 @@ class ObjectStore(Protocol):
     def delete(self, key: str) -> None:
         """Remove the object; no error where it is not."""
 
+    def purge(self, prefix: str) -> int:
+        """Remove for good every object below `prefix` (a plain string prefix, not empty); return how many went.
+
+        On a store with versions every version and delete marker goes, also of objects that are deleted already, and
+        uploads that were never completed; each counts. Beside a file store's objects, what killed writers left goes.
+        Raises StoreRefused where the store does not tell its versions.
+        """
+
     def now(self) -> datetime:
         """Return the time by the store's clock, UTC."""
 

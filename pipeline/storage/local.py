@@ -198,6 +198,58 @@ class LocalStore:
                 if error.errno not in _ABSENT:
                     raise
 
+    def purge(self, prefix: str) -> int:
+        """As the protocol says; directories that are empty afterwards go too: their names say whose they were."""
+        above, _, start = check_prefix(prefix).rpartition("/")
+        if not prefix:
+            raise ValueError("a whole zone is not purged")
+        with _errors(writing=True):
+            try:
+                top = self._directory(_names(above) if above else [])
+            except OSError as error:
+                if error.errno in _ABSENT:
+                    return 0
+                raise
+            try:
+                removed = self._purge(top, start)
+                os.fsync(top)
+            finally:
+                os.close(top)
+            names = _names(above) if above else []
+            while names:  # what is empty now, up to the zone
+                *names, last = names
+                with suppress(OSError):
+                    at = self._directory(names)
+                    try:
+                        os.rmdir(last, dir_fd=at)
+                    finally:
+                        os.close(at)
+        return removed
+
+    def _purge(self, at: int, start: str) -> int:
+        """Remove what begins with `start` in the open directory `at`, and temporary names; count the objects."""
+        removed = 0
+        with os.scandir(at) as found:
+            entries = [(e.name, e.is_dir(follow_symlinks=False)) for e in found]
+        for name, is_directory in entries:
+            left_behind = is_temporary(name)
+            if not (left_behind or to_key(os.fsencode(name)).startswith(start)):
+                continue
+            with suppress(FileNotFoundError):
+                if not is_directory:
+                    os.unlink(name, dir_fd=at)
+                    removed += not left_behind
+                elif not left_behind:  # a temporary directory is somebody's scratch
+                    below = os.open(name, _DIRECTORY, dir_fd=at)
+                    try:
+                        removed += self._purge(below, "")
+                        os.fsync(below)
+                    finally:
+                        os.close(below)
+                    with suppress(OSError):
+                        os.rmdir(name, dir_fd=at)
+        return removed
+
     def now(self) -> datetime:
         """Return the file system's clock where we may write (it may be another machine's), else this machine's."""
         try:

@@ -153,6 +153,29 @@ class S3Store:
         with suppress(NotFound), _errors():
             self._client.delete_object(Bucket=self._bucket, Key=self._key(key))
 
+    def purge(self, prefix: str) -> int:
+        if not prefix:
+            raise ValueError("a whole zone is not purged")
+        below, removed = self._prefix + check_prefix(prefix), 0
+        with _errors():
+            for uploads in self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._bucket, Prefix=below
+            ):
+                for upload in uploads.get("Uploads", ()):
+                    with suppress(self._client.exceptions.NoSuchUpload):
+                        self._client.abort_multipart_upload(
+                            Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                        )
+                    removed += 1
+            for page in self._client.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=below):
+                for version in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+                    # One by one, not in bulk: bulk needs checksums that some stores do not take.
+                    self._client.delete_object(
+                        Bucket=self._bucket, Key=version["Key"], VersionId=version["VersionId"]
+                    )
+                    removed += 1
+        return removed
+
     def now(self) -> datetime:
         """Return the time of an answer's Date header: to the second."""
         try:

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from pipeline.errors import NotFound, StoreDenied, StoreRefused, StoreUnreachable
 from pipeline.storage import ObjectStore, open_store
 from pipeline.storage import local as module
-from pipeline.storage.base import check_key
+from pipeline.storage.base import check_key, temporary
 from pipeline.storage.local import LocalStore, _names, to_key
 
 
@@ -436,3 +436,22 @@ def test_a_file_system_without_hard_links_is_refused_by_name(
     with pytest.raises(StoreRefused, match="hard links"):
         local.create("a", b"x")
     assert keys(local) == []
+
+
+def test_purge_takes_what_a_killed_writer_left_and_empty_directories(root: Path, local: ObjectStore) -> None:
+    local.write("images/p/s/one.dcm", b"1")
+    local.write("images/q/s/two.dcm", b"2")
+    (root / "images/p/s" / temporary()).write_bytes(b"half of an image")
+    assert local.purge("images/p/s/one.") == 1
+    assert not (root / "images/p").exists()
+    assert keys(local) == ["images/q/s/two.dcm"]
+
+
+def test_purge_follows_no_link(root: Path, local: ObjectStore, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_bytes(b"x")
+    local.write("a/b", b"x")
+    (root / "a" / "link").symlink_to(outside)
+    assert local.purge("a/") == 2
+    assert (outside / "kept").read_bytes() == b"x"

@@ -306,3 +306,25 @@ def test_an_object_that_goes_away_is_not_found(store: S3Store) -> None:
     store.delete("a")
     with pytest.raises(NotFound):
         store.read("a")
+
+
+# ---- versions ------------------------------------------------------------------------------------------------------
+def test_purge_leaves_no_version_no_marker_and_no_upload(store: S3Store, server: Server, name: str) -> None:
+    s3 = client(server)
+    try:
+        s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    except s3.exceptions.ClientError:
+        pytest.skip("this server keeps no versions as it is set up here")
+    for data in (b"one", b"two"):
+        store.write("a/b", data)
+        store.write("a/c", data)
+    store.delete("a/b")  # its two versions stay, under a marker
+    s3.create_multipart_upload(Bucket=name, Key="zone/a/big")
+    assert len(s3.list_object_versions(Bucket=name, Prefix="zone/a/b").get("Versions", ())) == 2
+    assert store.purge("a/b") == 4  # two versions, the marker, the upload
+    left = s3.list_object_versions(Bucket=name)
+    assert {v["Key"] for v in left.get("Versions", ())} == {"zone/a/c"}
+    assert not left.get("DeleteMarkers")
+    assert not s3.list_multipart_uploads(Bucket=name).get("Uploads")
+    assert store.read("a/c") == b"two"
+    assert store.purge("a/b") == 0

@@ -365,3 +365,16 @@ def test_list_of_any_keys(url: str, names: set[str], prefix: str) -> None:
     assert keys(store) == sorted(written, key=str.encode)
     assert keys(store, prefix) == [key for key in sorted(written) if key.startswith(prefix)]
     assert all(store.read(key) == key.encode() for key in written)
+
+
+def test_purge_removes_what_begins_with_the_prefix_and_nothing_else(store: ObjectStore) -> None:
+    for key in KEYS:
+        store.write(key, key.encode())
+    assert store.purge("a/b") == 2
+    assert keys(store) == [key for key in KEYS if not key.startswith("a/b")]
+    assert store.purge("a/b") == 0
+    assert store.purge("nothing/here") == 0
+    assert store.purge("a") == 4
+    assert keys(store) == [key for key in KEYS if not key.startswith("a")]
+    with pytest.raises(ValueError):
+        store.purge("")
