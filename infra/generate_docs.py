@@ -20,7 +20,7 @@ MEANINGS = {
     Status.WITHHELD: "Kept back: its person is not linked, its study is in doubt, or an expectation failed.",
     Status.PUBLISHED: "In the current release.",
     Status.SUPERSEDED: "In an earlier release, and not in the current one.",
-    Status.RECALLED: "Taken back after publication.",
+    Status.RECALLED: "Taken back: it stays out for good.",
     Status.MISSING: "Expected from PACS, and never landed.",
 }
 

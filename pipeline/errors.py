@@ -145,6 +145,12 @@ class PublishRefused(TreError):
     code, exit_code = "publish_refused", 51
 
 
+class RecallRefused(TreError):
+    """A recall cannot be carried out as it was asked, or something that it should have removed is still there."""
+
+    code, exit_code = "recall_refused", 52
+
+
 class VerifyFailed(TreError):
     """A published release is not what its manifest says."""
 

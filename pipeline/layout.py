@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 SCHEMA_VERSION = 1
 NHS_ISSUER = "2.16.840.1.113883.2.1.4.1"     # the OID of the NHS number: the issuer of a linked person's id
-ID = re.compile(r"[bpcqr]-[0-9a-f]{24}")
+ID = re.compile(r"[bpcqrx]-[0-9a-f]{24}")
 
 
 def encode(fields: Iterable[bytes | str | int]) -> bytes:
@@ -112,6 +112,15 @@ def candidate_inputs(project: str, candidate: str) -> str:
     return f"{project}/candidates/{candidate}/inputs.json"
 
 
+def recalls(project: str) -> str:
+    return f"{project}/recalls/"
+
+
+def recall(project: str, recall: str) -> str:
+    """A recall order: what may never pass again. From its first byte on, no build lets it."""
+    return f"{project}/recalls/{recall}.json"
+
+
 def lease(project: str, step: str) -> str:
     return f"{project}/leases/{step}.json"
 
@@ -124,10 +133,25 @@ def quarantine_closed(project: str, source_sha256: str) -> str:
     return f"{project}/quarantine/closed/{source_sha256}.json"
 
 
+# ---- work and release zone ---------------------------------------------------------------------------------------
+def certificate(project: str, recall: str, form: str) -> str:
+    """What a recall removed and what remains; `form`: json or txt. In the release zone without who ordered it."""
+    return f"{project}/certificates/{recall}.{form}"
+
+
 # ---- candidate zone ----------------------------------------------------------------------------------------------
 def dicom(project: str, part: str, path: str) -> str:
     """`path` is `image_path(...)`."""
     return f"{project}/parts/{part}/dicom/{path}"
+
+
+def candidate_parts(project: str) -> str:
+    return f"{project}/parts/"
+
+
+def candidate_part(project: str, part: str) -> str:
+    """All that the candidate zone holds of a part."""
+    return f"{project}/parts/{part}/"
 
 
 def facts(project: str, part: str) -> str:
@@ -136,6 +160,10 @@ def facts(project: str, part: str) -> str:
 
 def clinical(project: str, clinical: str, table: str) -> str:
     return f"{project}/clinical/{clinical}/{table}.parquet"
+
+
+def clinical_snapshots(project: str) -> str:
+    return f"{project}/clinical/"
 
 
 def candidates(project: str) -> str:

@@ -19,7 +19,7 @@ class Status(StrEnum):
     WITHHELD = "withheld"        # de-identified or not, kept back by identity or by a failed expectation
     PUBLISHED = "published"      # in the current release
     SUPERSEDED = "superseded"    # in an earlier release
-    RECALLED = "recalled"        # taken back after publication
+    RECALLED = "recalled"        # taken back: it stays out for good
     MISSING = "missing"          # expected from PACS, never landed
 
 
@@ -27,7 +27,8 @@ class Status(StrEnum):
 TRANSITIONS: dict[Status | None, frozenset[Status]] = {
     None: frozenset({Status.PENDING, Status.REJECTED, Status.DUPLICATE, Status.CONFLICT, Status.MISSING}),
     Status.MISSING: frozenset({Status.PENDING, Status.REJECTED, Status.DUPLICATE, Status.CONFLICT}),
-    Status.PENDING: frozenset({Status.REJECTED, Status.QUARANTINED, Status.WITHHELD, Status.PUBLISHED}),
+    Status.PENDING: frozenset({Status.REJECTED, Status.QUARANTINED, Status.WITHHELD, Status.PUBLISHED,
+                               Status.RECALLED}),
     Status.REJECTED: frozenset({Status.PENDING}),       # the project file or the permitted people changed
     Status.DUPLICATE: frozenset(),
     Status.CONFLICT: frozenset(),
@@ -55,6 +56,7 @@ class Reason(StrEnum):
     NOT_A_REGULAR_FILE = "not_a_regular_file"
     TOO_LARGE = "too_large"
     UNREADABLE = "unreadable"
+    READING_LIMIT_EXCEEDED = "reading_limit_exceeded"
     SAME_BYTES = "same_bytes"
     SAME_UID_OTHER_BYTES = "same_uid_other_bytes"
     # eligibility: policy
@@ -87,6 +89,7 @@ class Reason(StrEnum):
     UNSUPPORTED_STRUCTURE = "unsupported_structure"
     RESIDUAL_IDENTIFIER = "residual_identifier"
     ENGINE_FAILED = "engine_failed"
+    LIMIT_EXCEEDED = "limit_exceeded"
     # candidate
     STUDY_QUARANTINED = "study_quarantined"
     EXPECTATION_FAILED = "expectation_failed"
@@ -108,6 +111,7 @@ REASONS: dict[Reason, tuple[Status, str]] = {
     R.NOT_A_REGULAR_FILE: (S.REJECTED, "A link, pipe, socket or device, not a regular file."),
     R.TOO_LARGE: (S.REJECTED, "Larger than the limit set in the project file."),
     R.UNREADABLE: (S.REJECTED, "The store lists the object and will not give its bytes."),
+    R.READING_LIMIT_EXCEEDED: (S.REJECTED, "Reading took more time or memory than one object may, or ended the reader."),
     R.SAME_BYTES: (S.DUPLICATE, "The same bytes were staged before, under another name or in another batch."),
     R.SAME_UID_OTHER_BYTES: (S.CONFLICT, "One SOP Instance UID came with other bytes: which is right is not known."),
     R.SOP_CLASS_NOT_ELIGIBLE: (S.REJECTED, "The project file does not name this SOP class."),
@@ -136,9 +140,10 @@ REASONS: dict[Reason, tuple[Status, str]] = {
     R.UNSUPPORTED_STRUCTURE: (S.QUARANTINED, "A kept element is written in a way the engine does not read."),
     R.RESIDUAL_IDENTIFIER: (S.QUARANTINED, "The search of the output found an identifier of the person."),
     R.ENGINE_FAILED: (S.QUARANTINED, "The engine stopped on this object; nothing of it was written."),
+    R.LIMIT_EXCEEDED: (S.QUARANTINED, "It took more time or memory than one object may, or ended its worker."),
     R.STUDY_QUARANTINED: (S.WITHHELD, "Another instance of the same study holds a residual identifier."),
     R.EXPECTATION_FAILED: (S.WITHHELD, "A row of this instance failed an expectation of quarantine severity."),
-    R.RECALLED: (S.RECALLED, "Taken back after publication."),
+    R.RECALLED: (S.RECALLED, "Taken back by a recall of the instance or of its person: it stays out for good."),
 }
 del R, S
 

@@ -83,7 +83,7 @@ OUTCOMES = Table("outcomes", "A row per instance of a part: what became of it. T
                  ("source_uri",), (
     _c("source_uri", "string", "", null=False),
     _c("source_sha256", "sha256", "", null=False),
-    _c("status", "string", "pending (de-identified), rejected (not eligible), quarantined or withheld.", null=False),
+    _c("status", "string", "pending (de-identified), rejected, quarantined, withheld or recalled.", null=False),
     _c("reason", "string", "Reason code; null where pending."),
     _c("tag", "string", "Tag at which it was refused, GGGGEEEE."),
     _c("patient", "string", "Pseudonym; null where nobody could be told."),

@@ -21,7 +21,7 @@ _STATUS = {
     Status.CONFLICT: "One instance UID, different bytes.",
     Status.QUARANTINED: "Could not be de-identified safely.",
     Status.WITHHELD: "Kept back: no certain identity, or a failed check.",
-    Status.RECALLED: "Taken back after publication.",
+    Status.RECALLED: "Taken back: it stays out for good.",
 }
 
 
