@@ -130,7 +130,7 @@ def _engine(case: str, source: Path, folder: Path, *, whole: bool) -> Callable[[
         collect(result.source, collected)
         with target.open("rb") as file:
             header = file.read(result.header_size)
-        facts.extract(header, result.explicit)
+        facts.extract(header, result.encoding)
         if not n:       # the tokens of a person are made once for all their images
             once.tokens = collected.tokens()        # type: ignore[attr-defined]
         assert not second_look.search(header, once.tokens, collected.take_dates())      # type: ignore[attr-defined]

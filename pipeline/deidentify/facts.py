@@ -8,6 +8,7 @@ Nested ones are joined with `.` and items are not numbered, so that a path stand
 from __future__ import annotations
 
 from functools import lru_cache
+from struct import error as StructError
 from struct import iter_unpack
 from typing import Any
 
@@ -15,17 +16,19 @@ import pyarrow as pa
 
 from pipeline import schemas
 from pipeline.dicom.charset import decode, encodings
-from pipeline.dicom.scan import LITTLE, LITTLE_IMPLICIT, TEXT, Element, Encoding, read_items, read_level
+from pipeline.dicom.scan import TEXT, Element, Encoding, read_items, read_level
 
 META = 132
-_NUMBERS = {b"US": "<H", b"SS": "<h", b"UL": "<I", b"SL": "<i", b"FL": "<f", b"FD": "<d", b"UV": "<Q", b"SV": "<q"}
-SKIPPED = frozenset({0x00120062, 0x00120063, 0x00120064, 0x00280303})     # the same on every object
+_NUMBERS = {b"US": "H", b"SS": "h", b"UL": "I", b"SL": "i", b"FL": "f", b"FD": "d", b"UV": "Q", b"SV": "q"}
+SKIPPED = frozenset({
+    0x00120062, 0x00120063, 0x00120064, 0x00280303,         # the same on every object
+    0x00283006, 0x00281201, 0x00281202, 0x00281203,         # tables of samples
+})
 MOST_VALUES = 64            # of one path and instance: functional groups of a tomosynthesis stack repeat a hundredfold
 
 
-def extract(header: bytes, explicit: bool) -> dict[str, list[str]]:
+def extract(header: bytes, encoding: Encoding) -> dict[str, list[str]]:
     """Return path → values, in the order they stand, from an output's bytes up to its pixel data's value."""
-    encoding = LITTLE if explicit else LITTLE_IMPLICIT
     meta = read_meta(header)
     found: dict[str, list[str]] = {"TransferSyntaxUID": [meta[1]]}
     elements = read_level(header, meta[0], len(header), encoding, top=True)
@@ -63,6 +66,8 @@ def _level(
     creators: dict[int, str] = {}
     for element in elements:
         tag, vr, _, value, end = element
+        if tag == 0x00080005 and prefix:
+            codecs = encodings(buf[value:end])      # of this item alone
         if tag in SKIPPED or tag == 0x7FE00010:
             continue
         if tag & 0x10000:
@@ -80,7 +85,7 @@ def _level(
         else:
             values = found.setdefault(path, [])
             if len(values) < MOST_VALUES:
-                values += _values(vr, buf[value:end], codecs)[:MOST_VALUES - len(values)]
+                values += _values(vr, buf[value:end], codecs, encoding.big)[:MOST_VALUES - len(values)]
 
 
 def _private(tag: int, raw: bytes, creators: dict[int, str]) -> str | None:
@@ -91,7 +96,7 @@ def _private(tag: int, raw: bytes, creators: dict[int, str]) -> str | None:
     return f"({group:04X},{creators.get(number >> 8, '')},{number & 0xFF:02X})"
 
 
-def _values(vr: bytes, raw: bytes, codecs: tuple[str, ...]) -> list[str]:
+def _values(vr: bytes, raw: bytes, codecs: tuple[str, ...], big: bool) -> list[str]:
     if vr in TEXT:
         text = decode(raw, codecs, person_name=vr == b"PN").rstrip(" \0")
         if vr in (b"LT", b"ST", b"UT", b"UR"):
@@ -99,8 +104,8 @@ def _values(vr: bytes, raw: bytes, codecs: tuple[str, ...]) -> list[str]:
         return [value.strip(" ") for value in text.split("\\")] if text else []
     if vr in _NUMBERS:
         try:
-            return [repr(value) for (value,) in iter_unpack(_NUMBERS[vr], raw)]
-        except ValueError:
+            return [repr(value) for (value,) in iter_unpack((">" if big else "<") + _NUMBERS[vr], raw)]
+        except StructError:
             return []
     return []
 

@@ -17,7 +17,7 @@ from pipeline.config import ProjectConfig
 from pipeline.deidentify.linter import PRIVATE, Rule, attribute, confidentiality_profile, read
 from pipeline.errors import ProjectFileError
 
-ENGINE_VERSION = "1"            # raise when the same plan would give other bytes
+ENGINE_VERSION = "2"            # raise when the same plan would give other bytes
 RECIPES = Path(__file__).parents[2] / "deid_recipes"
 CHARACTER_SET, PIXEL_DATA = 0x00080005, 0x7FE00010
 

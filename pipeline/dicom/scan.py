@@ -12,7 +12,7 @@ import os
 import zlib
 from dataclasses import dataclass, field
 from functools import cache
-from struct import Struct
+from struct import Struct, pack
 from struct import error as StructError
 
 from pipeline.model import Reason, Refusal
@@ -263,6 +263,7 @@ class Scan:
     pixel_end: int = 0
     tail: bytes = b""
     tail_elements: list[Element] = field(default_factory=list)
+    inflated: bool = False      # offsets are into `head`, not into the file
     _index: dict[int, Element] = field(default_factory=dict)
 
     def value(self, tag: int) -> bytes | None:
@@ -278,17 +279,45 @@ def scan(fd: int, size: int, head: bytes) -> Scan:
     if not size:
         raise Refusal(Reason.EMPTY)
     if len(head) < 132 or head[128:132] != b"DICM":
-        raise Refusal(Reason.NOT_DICOM)
-    meta, start, head = _read_meta(fd, size, head)
+        return _scan_bare(fd, size, head)
+    meta, start, head = _read_meta(fd, size, head, 132)
     syntax = meta.get(0x00020010, b"").rstrip(b"\0 ").decode("ascii", "replace")
     if not syntax:
         raise Refusal(Reason.MISSING_UID, 0x00020010)
     encoding = Encoding(explicit=syntax != IMPLICIT_LE, big=syntax == EXPLICIT_BE)
     if syntax == DEFLATED_LE:
         head = head[:start] + _inflate(fd, start)
-        inflated = Scan(len(head), head, syntax, encoding, meta, [])
+        inflated = Scan(len(head), head, syntax, encoding, meta, [], inflated=True)
         return _scan_body(-1, inflated, start)
     return _scan_body(fd, Scan(size, head, syntax, encoding, meta, []), start)
+
+
+def _scan_bare(fd: int, size: int, head: bytes) -> Scan:
+    """Scan a file without preamble, or without any meta information, as old archives write them.
+
+    The encoding is not guessed but found: the one in which the whole file parses to its last byte. Native pixels only:
+    nothing says how others are compressed.
+    """
+    if head[:4] == b"\2\0\0\0":
+        meta, start, head = _read_meta(fd, size, head, 0)
+        syntax = meta.get(0x00020010, b"").rstrip(b"\0 ").decode("ascii", "replace")
+        if syntax in (IMPLICIT_LE, EXPLICIT_LE, EXPLICIT_BE):
+            encoding = Encoding(explicit=syntax != IMPLICIT_LE, big=syntax == EXPLICIT_BE)
+            return _scan_body(fd, Scan(size, head, syntax, encoding, meta, []), start)
+        raise Refusal(Reason.NOT_DICOM)
+    if len(head) < 8 or head[:2] not in (b"\x08\0", b"\0\x08"):
+        raise Refusal(Reason.NOT_DICOM)
+    for syntax in (EXPLICIT_LE, IMPLICIT_LE, EXPLICIT_BE):
+        if (head[0] == 0) != (syntax == EXPLICIT_BE):
+            continue
+        encoding = Encoding(explicit=syntax != IMPLICIT_LE, big=syntax == EXPLICIT_BE)
+        try:
+            found = _scan_body(fd, Scan(size, head, syntax, encoding, {}, []), 0)
+        except Refusal:
+            continue
+        if found.value(0x00080016) and not found.fragments:
+            return found
+    raise Refusal(Reason.NOT_DICOM)
 
 
 def _scan_body(fd: int, result: Scan, start: int) -> Scan:
@@ -318,11 +347,11 @@ def _more(fd: int, head: bytes, size: int) -> bytes:
     if want > MAX_HEADER and len(head) >= MAX_HEADER:
         raise Refusal(Reason.TOO_LARGE)
     want = min(want, MAX_HEADER)
-    more = _pread(fd, len(head), want - len(head))
+    more = pread(fd, len(head), want - len(head))
     return head + more
 
 
-def _pread(fd: int, offset: int, length: int) -> bytes:
+def pread(fd: int, offset: int, length: int) -> bytes:
     """Return exactly these bytes of the file. Raises Refusal where it has become shorter."""
     parts = []
     while length:
@@ -368,10 +397,9 @@ def _at_end(head: bytes, start: int, size: int, encoding: Encoding) -> Refusal:
     return Refusal(Reason.TRUNCATED, tag)
 
 
-def _read_meta(fd: int, size: int, head: bytes) -> tuple[dict[int, bytes], int, bytes]:
+def _read_meta(fd: int, size: int, head: bytes, pos: int) -> tuple[dict[int, bytes], int, bytes]:
     """Return the file meta information (PS3.10 7.1), where the data set starts, and the head (grown where needed)."""
     meta: dict[int, bytes] = {}
-    pos = 132
     while True:
         if size - pos < 8:
             break
@@ -401,7 +429,7 @@ def _read_meta(fd: int, size: int, head: bytes) -> tuple[dict[int, bytes], int, 
 def _inflate(fd: int, start: int) -> bytes:
     """Return the inflated data set (PS3.5 A.5), at most MAX_INFLATED bytes of it."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    out, have, pos = [], 0, start
+    out, have, pos, crc = [], 0, start, 0
     try:
         while not inflater.eof:
             data = inflater.unconsumed_tail or os.pread(fd, CHUNK, pos)
@@ -411,12 +439,15 @@ def _inflate(fd: int, start: int) -> bytes:
                 pos += len(data)
             out.append(inflater.decompress(data, 4 * CHUNK))
             have += len(out[-1])
+            crc = zlib.crc32(out[-1], crc)
             if have > MAX_INFLATED:
                 raise Refusal(Reason.TOO_LARGE)
     except zlib.error:
         raise Refusal(Reason.MALFORMED) from None
-    rest = inflater.unused_data + os.pread(fd, 2, pos)
-    if rest.strip(b"\0") or len(rest) > 1:
+    rest = inflater.unused_data + os.pread(fd, 10, pos)
+    if len(rest) >= 8 and rest[:8] == pack("<II", crc, have):       # some writers end the stream as gzip does
+        rest = rest[8:]
+    if rest not in (b"", b"\0"):
         raise Refusal(Reason.LEFT_OVER_BYTES)
     return b"".join(out)
 
@@ -436,7 +467,7 @@ def _scan_pixels(fd: int, result: Scan) -> None:
         while True:
             if size - pos < 8:
                 raise Refusal(Reason.TRUNCATED, tag)
-            header = result.head[pos:pos + 8] if pos + 8 <= len(result.head) else _pread(fd, pos, 8)
+            header = result.head[pos:pos + 8] if pos + 8 <= len(result.head) else pread(fd, pos, 8)
             group, number, length = unpack(header, 0)
             item = group << 16 | number
             if item == SEQUENCE_END and not length:
@@ -456,7 +487,7 @@ def _scan_pixels(fd: int, result: Scan) -> None:
     if end < size:
         if size - end > MAX_HEADER:
             raise Refusal(Reason.LEFT_OVER_BYTES)
-        result.tail = result.head[end:] if len(result.head) == size else _pread(fd, end, size - end)
+        result.tail = result.head[end:] if len(result.head) == size else pread(fd, end, size - end)
         try:
             result.tail_elements = read_level(result.tail, 0, len(result.tail), result.encoding)
         except (Refusal, StructError):

@@ -1,0 +1,274 @@
+"""Elements under a plan: what becomes of each at every depth, and how a changed one is written.
+
+A kept element's bytes are copied as they are. One whose VR is UN though PS3.6 knows its tag (a gateway wrote it so) is
+read as PS3.5 6.2.2 says, implicit VR little endian, and written under its own VR.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from struct import Struct
+
+from pipeline.deidentify import dates
+from pipeline.deidentify.plan import Act, Op, Plan
+from pipeline.deidentify.subject import Subject
+from pipeline.dicom.charset import decode, encodings
+from pipeline.dicom.scan import (
+    LITTLE_IMPLICIT,
+    LONG,
+    MAX_DEPTH,
+    TEXT,
+    Element,
+    Encoding,
+    Scan,
+    read_items,
+    read_level,
+)
+from pipeline.model import Reason, Refusal
+
+CHARACTER_SET = 0x00080005
+UID = re.compile(rb"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
+_DIGITS = re.compile(rb"[0-9+\-.eE \\\0]*")
+NUMBER = {b"DS": _DIGITS, b"IS": _DIGITS, b"AS": re.compile(rb"([0-9]{3}[DWMY] *\\?)*\0?")}
+_PLAIN = frozenset(b"AT FD FL SL SS SV UL US UV".split())
+_MOVES = frozenset({Op.DATE, Op.DATETIME, Op.TIME})
+_TIME_OF = {0x00080020: 0x00080030, 0x00080021: 0x00080031, 0x00080022: 0x00080032, 0x00080023: 0x00080033}
+_SHORT, _LONG, _IMPLICIT = Struct("<HH2sH"), Struct("<HH2sHI"), Struct("<HHI")
+_BIG_SHORT, _BIG_LONG, _BIG_IMPLICIT = Struct(">HH2sH"), Struct(">HH2sHI"), Struct(">HHI")
+
+Pieces = list[tuple[int, bytes]]        # (tag, encoded element)
+
+
+class Work:
+    """One file under one plan. `uids` are the top level's UIDs as they will be written, without padding."""
+
+    def __init__(self, source: Scan, plan: Plan, subject: Subject) -> None:
+        self.source, self.plan, self.subject = source, plan, subject
+        self.uids: dict[int, bytes] = {}
+        self.sound = _sound(plan.id, source.encoding)
+        self._use(source.value(CHARACTER_SET))
+        self.maker = (self._text(0x00080070), self._text(0x00081090))
+
+    def _use(self, character_set: bytes | None) -> None:
+        self.codecs = encodings(character_set)
+        self.escapes = len(self.codecs) > 1 or self.codecs[0].startswith("iso2022")
+
+    def _text(self, tag: int) -> str:
+        return decode(self.source.value(tag) or b"", self.codecs).strip(" \0")
+
+    def level(self, elements: list[Element], buf: bytes, encoding: Encoding, depth: int) -> Pieces:
+        """Return what survives of one data set or item, in tag order."""
+        acts, sound = self.plan.acts, self.sound
+        out: Pieces = []
+        explicit = encoding.explicit
+        same = encoding == self.source.encoding
+        for element in elements:
+            tag, vr, start, value, end = element
+            act = acts.get(tag)
+            if act is None:
+                continue
+            whole = same
+            if not explicit:
+                vr = act.vr
+            elif vr not in act.vrs:
+                vr, whole = self._unknown(element, act, encoding), False
+            op = act.op
+            if op is Op.KEEP:
+                piece = buf[start:end] if whole else element_bytes(tag, vr, buf[value:end], self.source.encoding)
+                if piece not in sound:
+                    self._check(vr, buf[value:end], tag)
+                    if len(piece) < 128 and not self.escapes and buf[value:end].isascii():
+                        sound.add(piece)
+                out.append((tag, piece))
+            elif op is Op.DESCEND:
+                out.append((tag, self._sequence(element, buf, encoding, depth + 1)))
+            elif op is Op.PIXELS:
+                raise Refusal(Reason.UNSUPPORTED_STRUCTURE, tag)    # pixel data inside a sequence
+            else:
+                new = self.value(op, buf[value:end], tag)
+                if op is Op.UID and not depth:
+                    self.uids[tag] = new.rstrip(b"\0")
+                out.append((tag, element_bytes(tag, vr, new, self.source.encoding)))
+        if self.plan.private:
+            out += self._private(elements, buf, encoding)
+            out.sort()
+        return out
+
+    @staticmethod
+    def _unknown(element: Element, act: Act, encoding: Encoding) -> bytes:
+        """Return the VR of an element that stands as UN. Raises Refusal for any other wrong VR."""
+        tag, vr, *_ = element
+        if vr != b"UN" or len(act.vrs) != 1 or encoding.big or act.op is Op.PIXELS:
+            raise Refusal(Reason.VR_MISMATCH, tag)
+        return act.vr
+
+    def _check(self, vr: bytes, raw: bytes, tag: int) -> None:
+        """Refuse a kept value that cannot be what its VR says: text hides in numbers otherwise."""
+        if len(raw) & 1:
+            raise Refusal(Reason.VALUE_MALFORMED, tag)
+        if vr in NUMBER:
+            if not NUMBER[vr].fullmatch(raw):
+                raise Refusal(Reason.VALUE_MALFORMED, tag)
+        elif vr in TEXT and (self.escapes or not raw.isascii()) and "\ufffd" in decode(raw, self.codecs):
+            raise Refusal(Reason.CHARSET_UNSUPPORTED, tag)
+
+    def _sequence(self, element: Element, buf: bytes, encoding: Encoding, depth: int) -> bytes:
+        tag, vr, _, value, end = element
+        if depth > MAX_DEPTH:
+            raise Refusal(Reason.NESTING_TOO_DEEP, tag)
+        inner = LITTLE_IMPLICIT if vr == b"UN" else encoding
+        out = self.source.encoding
+        item = (_BIG_IMPLICIT if out.big else _IMPLICIT).pack
+        items = []
+        outer = self.codecs, self.escapes
+        for a, b in read_items(buf, element, encoding, depth) if end > value else ():
+            elements = read_level(buf, a, b, inner, depth)
+            if elements and elements[0][0] <= CHARACTER_SET:        # an item may have a character set of its own
+                own = next((e for e in elements if e[0] == CHARACTER_SET), None)
+                if own:
+                    self._use(buf[own[3]:own[4]])
+            content = b"".join(piece for _, piece in self.level(elements, buf, inner, depth))
+            items.append(item(0xFFFE, 0xE000, len(content)) + content)
+            self.codecs, self.escapes = outer
+        return element_bytes(tag, b"SQ", b"".join(items), out)
+
+    def _private(self, elements: list[Element], buf: bytes, encoding: Encoding) -> Pieces:
+        """Return private elements that the plan keeps, with the creator that owns them (PS3.5 7.8.1).
+
+        One that nobody owns, or whose VR cannot be read, goes.
+        """
+        creators: dict[tuple[int, int], tuple[str, Element]] = {}
+        groups = {group for group, _ in self.plan.private}
+        out: dict[int, bytes] = {}
+        if encoding != self.source.encoding:
+            return []
+        for element in elements:
+            tag, vr, start, value, end = element
+            group, number = tag >> 16, tag & 0xFFFF
+            if group not in groups:
+                continue
+            if 0x10 <= number <= 0xFF:
+                name = buf[value:end].strip(b" \0").decode("ascii", "replace")
+                twice = any(g == group and name == known for (g, _), (known, _) in creators.items())
+                if twice and (group, name) in self.plan.private:
+                    raise Refusal(Reason.ELEMENT_REPEATED, tag)
+                creators[group, number] = (name, element)
+            elif number > 0xFF and (group, number >> 8) in creators:
+                name, owner = creators[group, number >> 8]
+                kept = number & 0xFF in self.plan.private.get((group, name), ())
+                vr = vr if encoding.explicit else _private_vr(group, number & 0xFF, name)
+                if kept and (vr in TEXT or vr in _PLAIN):
+                    self._check(vr, buf[value:end], tag)
+                    out[owner[0]] = buf[owner[2]:owner[4]]
+                    out[tag] = buf[start:end]
+        return list(out.items())
+
+    def value(self, op: Op, raw: bytes, tag: int) -> bytes:
+        """Return the new value, of even length, for what stands in `raw`."""
+        subject = self.subject
+        if op is Op.EMPTY:
+            return b""
+        if op is Op.UID:
+            return self._remap(raw, tag)
+        if op is Op.PATIENT:
+            return even(subject.patient.encode())
+        if op is Op.AGE:
+            return even(self._age())
+        if op in _MOVES:
+            try:
+                return even(self._move(op, raw, tag))
+            except Refusal as refusal:
+                raise Refusal(refusal.reason, tag) from None
+        text = decode(raw, self.codecs, person_name=op is Op.OPERATOR)
+        if op is Op.DEVICE:
+            return even((subject.pseudonyms.device(*self.maker, text) or "").encode())
+        if op is Op.OPERATOR:
+            names = (subject.pseudonyms.operator(subject.site, name) for name in text.split("\\"))
+            return even("\\".join(name or "" for name in names).encode())
+        raise AssertionError(op)
+
+    def _age(self) -> bytes:
+        """The age band from birth and study dates as they came in; where one is unknown, from the stated age."""
+        band = dates.age_band(self.source.value(0x00100030), self.source.value(0x00080020))
+        stated = (self.source.value(0x00101010) or b"").strip(b" \0")
+        years = int(stated[:3]) if re.fullmatch(rb"[0-9]{3}Y", stated) else None
+        if not band and years is not None and years <= dates.OLDEST:
+            band = b"%03dY" % min(90, years // 5 * 5)
+        return band
+
+    def _move(self, op: Op, raw: bytes, tag: int) -> bytes:
+        subject = self.subject
+        if op is Op.TIME:
+            return dates.shift_tm(raw, subject.seconds)
+        if op is Op.DATETIME:
+            return dates.shift_dt(raw, subject.days, subject.seconds if self.plan.keep_times else None)
+        carry = 0
+        if self.plan.keep_times and tag in _TIME_OF:        # past midnight the date goes with the time
+            carry = dates.day_carry(self.source.value(_TIME_OF[tag]) or b"", subject.seconds)
+        return dates.shift_da(raw, subject.days + carry)
+
+    def _remap(self, raw: bytes, tag: int) -> bytes:
+        raw = raw.rstrip(b"\0 ")
+        if b"\\" in raw:
+            return even(b"\\".join(self._remap_one(one.strip(b"\0 "), tag) for one in raw.split(b"\\")), b"\0")
+        return even(self._remap_one(raw, tag), b"\0")
+
+    def _remap_one(self, raw: bytes, tag: int) -> bytes:
+        if not raw:
+            return raw
+        if len(raw) > 64 or not UID.fullmatch(raw):
+            raise Refusal(Reason.VALUE_MALFORMED, tag)
+        uid = raw.decode()
+        return raw if _registered(uid) else self.subject.pseudonyms.uid(uid).encode()
+
+
+def element_bytes(tag: int, vr: bytes, value: bytes, encoding: Encoding) -> bytes:
+    """Return one element of defined length (PS3.5 7.1.2, 7.1.3)."""
+    group, number = tag >> 16, tag & 0xFFFF
+    if not encoding.explicit:
+        return (_BIG_IMPLICIT if encoding.big else _IMPLICIT).pack(group, number, len(value)) + value
+    if vr in LONG:
+        return (_BIG_LONG if encoding.big else _LONG).pack(group, number, vr, 0, len(value)) + value
+    if len(value) > 0xFFFE:
+        raise Refusal(Reason.VALUE_MALFORMED, tag)
+    return (_BIG_SHORT if encoding.big else _SHORT).pack(group, number, vr, len(value)) + value
+
+
+def even(value: bytes, pad: bytes = b" ") -> bytes:
+    """Return the value, padded to an even length (PS3.5 6.2)."""
+    return value + pad if len(value) & 1 else value
+
+
+@lru_cache(maxsize=16)
+def _sound(plan: str, encoding: Encoding) -> set[bytes]:
+    """Kept elements, header and all, that were checked before: most of a series says the same in every image."""
+    return _Bounded()
+
+
+class _Bounded(set[bytes]):
+    """Forgets all when full, so that it cannot grow with the archive."""
+
+    def add(self, piece: bytes) -> None:
+        if len(self) >= 20_000:
+            self.clear()
+        super().add(piece)
+
+
+@lru_cache(maxsize=4096)
+def _registered(uid: str) -> bool:
+    """Whether PS3.6 Annex A registers the UID."""
+    from pydicom.uid import UID_dictionary
+
+    return uid in UID_dictionary
+
+
+@lru_cache(maxsize=1024)
+def _private_vr(group: int, number: int, creator: str) -> bytes:
+    """Return the VR that pydicom's private dictionary gives an element of implicit VR; UN where it has none."""
+    from pydicom.datadict import private_dictionary_VR
+
+    try:
+        return private_dictionary_VR(group << 16 | 0x1000 | number, creator).encode()
+    except KeyError:
+        return b"UN"
