@@ -12,6 +12,7 @@ import hashlib
 import os
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from struct import pack
 from typing import Any
@@ -21,7 +22,18 @@ from pipeline.deidentify.pixels import JPEG, JPEG_2000, RLE, HighBits, check_pix
 from pipeline.deidentify.plan import Plan
 from pipeline.deidentify.streams import Patches
 from pipeline.deidentify.subject import Subject
-from pipeline.dicom.scan import CHUNK, DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, LITTLE, Encoding, Scan, scan
+from pipeline.dicom.scan import (
+    CHUNK,
+    DEFLATED_LE,
+    EXPLICIT_BE,
+    EXPLICIT_LE,
+    IMPLICIT_LE,
+    LITTLE,
+    Encoding,
+    Scan,
+    chunks,
+    scan,
+)
 from pipeline.model import Reason, Refusal
 
 __all__ = ["Rewritten", "Subject", "rewrite"]
@@ -128,11 +140,10 @@ def _copy(fd: int, head: bytes, sink: _Sink, begin: int, end: int, patches: Patc
     The first bytes are those that the header was made from, so that what was hashed is what was read.
     """
     source = hashlib.sha256()
-    os.lseek(fd, len(head), os.SEEK_SET)
-    buffer = bytearray(CHUNK)
-    chunk, n, position = memoryview(bytearray(head) if patches else head), len(head), 0
-    while n:
-        source.update(chunk[:n])
+    position = 0
+    for chunk in chain([memoryview(bytearray(head) if patches else head)], chunks(fd, len(head))):
+        source.update(chunk)
+        n = len(chunk)
         a, b = max(begin, position), min(end, position + n)
         if a < b:
             for offset, length in patches:
@@ -141,8 +152,6 @@ def _copy(fd: int, head: bytes, sink: _Sink, begin: int, end: int, patches: Patc
                     chunk[x - position:y - position] = bytes(y - x)
             sink.pixels(chunk[a - position:b - position])
         position += n
-        n = os.readv(fd, [buffer])
-        chunk = memoryview(buffer)
     return source.digest()
 
 

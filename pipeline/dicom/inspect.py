@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.dicom.charset import decode, encodings
-from pipeline.dicom.scan import CHUNK, Scan, check_depths, scan
+from pipeline.dicom.scan import CHUNK, Scan, check_depths, chunks, scan
 from pipeline.model import Reason, Refusal
 
 NOTHING = hashlib.sha256(b"").digest()
@@ -62,11 +62,8 @@ def inspect(path: Path, max_bytes: int) -> Inspected:
 
 def hash_rest(fd: int, digest: hashlib._Hash, offset: int) -> bytes:
     """Feed the file from `offset` on to `digest`, in chunks; return the digest."""
-    buffer = bytearray(CHUNK)
-    view = memoryview(buffer)
-    os.lseek(fd, offset, os.SEEK_SET)
-    while n := os.readv(fd, [buffer]):
-        digest.update(view[:n])
+    for chunk in chunks(fd, offset):
+        digest.update(chunk)
     return digest.digest()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from struct import Struct, pack
@@ -362,6 +363,17 @@ def pread(fd: int, offset: int, length: int) -> bytes:
         offset += len(part)
         length -= len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def chunks(fd: int, offset: int) -> Iterator[memoryview]:
+    """Yield the file from `offset` to its end, in one buffer that is filled again and may be written to."""
+    if not os.pread(fd, 1, offset):
+        return      # most objects were read whole by now: no buffer is made for them
+    buffer = bytearray(CHUNK)
+    view = memoryview(buffer)
+    os.lseek(fd, offset, os.SEEK_SET)
+    while n := os.readv(fd, [buffer]):
+        yield view[:n]
 
 
 def _at_end(head: bytes, start: int, size: int, encoding: Encoding) -> Refusal:
