@@ -198,7 +198,7 @@ def publish(project: Project, candidate: str, *, run_id: str | None = None, dry_
 
     side = _Identifiable(project)
     check(_zone(side.config, "candidate"), side.config.name, candidate, plan=side.plans.id,
-          engine=side.engine_version(), meaning=side.meaning(), suites=side.suites())
+          recipes=side.plans.described, engine=side.engine_version(), meaning=side.meaning(), suites=side.suites())
     return run(side.config, candidate, run_id=run_id, dry_run=dry_run)
 
 

@@ -42,7 +42,8 @@ class Verified:
 def locate(url: str) -> tuple[ObjectStore, str, str]:
     """Return (store, project, release) for the URL of a release's folder, or of a project: its current release.
 
-    Raises UsageError where the URL is neither, NotFound where the project has no release.
+    Raises UsageError where the URL is neither, NotFound where the project has no release, VerifyFailed where
+    current.json cannot be read.
     """
     base, _, release = url.rstrip("/").partition("/releases/")
     zone, _, project = base.rpartition("/")
@@ -55,8 +56,11 @@ def locate(url: str) -> tuple[ObjectStore, str, str]:
     except ValueError as error:
         raise UsageError(f"Not the URL of a release: {error}.") from None
     if not release:
-        _, current = read_json(store, layout.current(project), "The project's current release")
-        release = str(current["release"])
+        try:
+            _, current = read_json(store, layout.current(project), "The project's current release")
+            release = str(current["release"])
+        except (ValueError, KeyError):
+            raise VerifyFailed(f"changed: {layout.current(project)} names no release.") from None
     return store, project, release
 
 
@@ -90,24 +94,42 @@ def examine(url: str) -> Verified:
     except ValueError:
         raise VerifyFailed(f"changed: {key} is not a manifest.") from None
     found = Verified(release, sha256(data))
-    pointer = stored(store, layout.current(project))
-    if pointer is not None and (current := json.loads(pointer))["release"] == release:
-        found.current = True
-        if current["manifest_sha256"] != found.manifest_sha256:
-            found.changed.append(key)
-    for file in manifest["files"]:
-        where = layout.in_release(project, release, file["name"])
-        if _tell(found, where, sha256_at(store, where), file["sha256"]):
-            found.files, found.bytes = found.files + 1, found.bytes + file["bytes"]
-    _images(store, project, release, manifest, found)
+    found.current, stated = _stated(store, project, release)
+    if stated not in (None, found.manifest_sha256):
+        found.changed.append(key)
+        return found  # what it lists cannot be trusted
+    try:
+        for file in manifest["files"]:
+            where = layout.in_release(project, release, file["name"])
+            if _tell(found, where, sha256_at(store, where), file["sha256"]):
+                found.files, found.bytes = found.files + 1, found.bytes + file["bytes"]
+        known = {file["name"] for file in manifest["files"]} | set(_UNLISTED)
+        table = layout.in_release(project, release, manifest["images"]["table"])
+    except (LookupError, TypeError, AttributeError, ValueError):
+        raise VerifyFailed(f"changed: {key} is not a manifest.") from None
+    _images(store, project, table, found)
     folder = layout.in_release(project, release, "")
-    known = {file["name"] for file in manifest["files"]} | set(_UNLISTED)
     found.extra = [e.key for e in store.list(folder) if e.key.removeprefix(folder) not in known]
     return found
 
 
-def _images(store: ObjectStore, project: str, release: str, manifest: dict[str, Any], found: Verified) -> None:
-    table = layout.in_release(project, release, manifest["images"]["table"])
+def _stated(store: ObjectStore, project: str, release: str) -> tuple[bool, str | None]:
+    """Return whether a release is the current one, and its manifest's digest as current.json, or else the manifest of
+    the release that followed it, states it; None where nothing does."""
+    current = True
+    try:
+        step = json.loads(stored(store, layout.current(project)) or b"null")
+        while step and step["release"] != release:
+            data = stored(store, layout.release_manifest(project, step["release"]))
+            if data is None or sha256(data) != step["manifest_sha256"]:
+                return False, None  # a later release is not right: it says nothing of this one
+            step, current = json.loads(data)["predecessor"], False
+        return bool(step) and current, step and str(step["manifest_sha256"])
+    except (ValueError, LookupError, TypeError):
+        raise VerifyFailed(f"changed: {layout.current(project)} cannot be understood.") from None
+
+
+def _images(store: ObjectStore, project: str, table: str, found: Verified) -> None:
     if table in found.missing or table in found.changed:
         return  # said already; what it lists cannot be trusted
     rows = tables.read(store, table, ["sop_instance_uid", "path", "sha256", "bytes"]).to_pylist()
