@@ -49,6 +49,11 @@ def person(issuer: str, local_id: str) -> str:
     return f"{issuer}\x1f{local_id}"
 
 
+def uid_digest(uid: str) -> str:
+    """Return by what an original UID is known in a recall order: SHA-256, hex."""
+    return hashlib.sha256(uid.strip(" \0").encode()).hexdigest()
+
+
 def batch_id(project: str, objects: Iterable[tuple[str, int, bytes]]) -> str:
     """Return H(project, sorted (source_uri, bytes, source_sha256))."""
     fields: list[bytes | str | int] = [project]
@@ -119,6 +124,11 @@ def recalls(project: str) -> str:
 def recall(project: str, recall: str) -> str:
     """A recall order: what may never pass again. From its first byte on, no build lets it."""
     return f"{project}/recalls/{recall}.json"
+
+
+def recall_found(project: str, recall: str) -> str:
+    """What a recall found to remove, written before it is removed, so that a killed run's certificate is whole."""
+    return f"{project}/recalls-found/{recall}.json"
 
 
 def lease(project: str, step: str) -> str:
@@ -195,6 +205,12 @@ def images_table(project: str, candidate: str) -> str:
 
 def withheld(project: str, candidate: str) -> str:
     return f"{project}/candidates/{candidate}/withheld.parquet"
+
+
+def candidate_rows(project: str, candidate: str) -> list[str]:
+    """Where a candidate holds rows of people and keys of images: what goes when a published one is recalled from."""
+    base = f"{project}/candidates/{candidate}"
+    return [f"{base}/curated/", f"{base}/tables/", f"{base}/images.parquet"]
 
 
 def in_candidate(project: str, candidate: str, name: str) -> str:

@@ -8,7 +8,7 @@ before its step runs.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pipeline import layout
 from pipeline.config import ProjectConfig, load
-from pipeline.errors import CandidateFailed, NotFound, PartsMissing
+from pipeline.errors import CandidateFailed, NotFound, PartsMissing, UsageError
+from pipeline.model import Reason
 from pipeline.storage import ObjectStore, open_store
 
 if TYPE_CHECKING:
@@ -202,6 +203,76 @@ def publish(project: Project, candidate: str, *, run_id: str | None = None, dry_
     return run(side.config, candidate, run_id=run_id, dry_run=dry_run)
 
 
+def order_recall(project: Project, reason: str, approver: str, requested_by: str, *, people: Sequence[str] = (),
+                 instances: Sequence[str] = (), dry_run: bool = False) -> Result:
+    """Write an order by which no build lets these pass again. Result: recall (its id), counts; nothing is removed yet.
+
+    `people`: lines ISSUER:LOCALID or NHS numbers; `instances`: lines of original or released SOP Instance UIDs, or
+    SHA-256 of landed bytes. The same again is the order that stands. Raises ApprovalRefused, NotFound, UsageError.
+    """
+    from pipeline.deidentify import recall as room
+    from pipeline.govern import recall as orders
+    from pipeline.stage import batches
+
+    side = _Identifiable(project)
+    config, work, name = side.config, side.work, side.config.name
+    orders.may_order(config, approver, requested_by)
+    why = orders.why(reason)
+    inventories = [layout.inventory(name, batch) for batch in batches.committed(work, name)]
+    if bool(people) == bool(instances):
+        raise UsageError("A recall is of people or of instances.")
+    if people:
+        meant = room.people(config, side.crosswalk, side.pseudonyms, work, inventories, people)
+        named = meant.people | meant.locals
+    else:
+        outcomes = [layout.outcomes(name, part) for part in sorted(side.parts_done())]
+        meant = room.instances(config, side.crosswalk, side.pseudonyms, work, inventories, outcomes, instances)
+        named = meant.objects
+    recall = orders.order_id(side.pseudonyms.key.secret, name, "people" if people else "instances", named)
+    order = orders.Order(
+        recall, why, approver, requested_by, work.now().isoformat(timespec="seconds"), frozenset(meant.people),
+        frozenset(meant.locals), frozenset(meant.objects), frozenset(meant.uids), frozenset(meant.instances),
+        meant.asked)
+    before = any(one.id == recall for one in orders.orders(work, name))
+    if not dry_run:
+        order = orders.write(work, name, order)
+    return {"recall": recall, "ordered_before": before, "dry_run": dry_run, "asked": meant.asked,
+            "landed": len(meant.objects), **_meant(side, order)}
+
+
+def recall(project: Project, recall: str) -> Result:
+    """Carry out an order: tombstones, images out of the release zone, and what the candidate zone holds of them.
+
+    Then build, and `finish_recall`. Result: counts. Raises NotFound, LeaseHeld.
+    """
+    from pipeline.govern import withdraw as room
+    from pipeline.govern.recall import order
+
+    side = _Identifiable(project)
+    meant, found = room.withdraw(_zones(side), order(side.work, side.config.name, recall))
+    return {"recall": recall, "instances": len(found.instances), "objects": len(found.objects),
+            "releases": len(meant.rows)}
+
+
+def finish_recall(project: Project, recall: str) -> Result:
+    """Remove the older parts and tables that held any of it, look that nothing is left, and certify it.
+
+    Again after the next release, so that the certificate names it. Raises RecallRefused where no candidate without the
+    recalled has been built, or something of theirs is still there.
+    """
+    from pipeline.govern import certificate
+    from pipeline.govern import withdraw as room
+    from pipeline.govern.recall import order
+
+    side = _Identifiable(project)
+    zones, asked = _zones(side), order(side.work, side.config.name, recall)
+    meant, found = room.sweep(zones, asked)
+    doc = certificate.issue(zones, asked, meant, found, side.work.now().isoformat(timespec="seconds"))
+    return {"recall": recall, "instances": doc["instances"], "removed": doc["removed"]["by_zone"],
+            "replaced": len(doc["removed"]["replaced"]), "first_release_without": doc["first_release_without"],
+            "rows_in_older_releases": {k: sum(v.values()) for k, v in meant.rows.items()}}
+
+
 def ledger_summary(project: Project, *, release: str | None = None) -> Result:
     """Return the ledger's totals by status and reason, and whether its identity holds."""
     from pipeline.ledger.ledger import summary
@@ -220,6 +291,21 @@ def _config(project: Project) -> ProjectConfig:
 
 def _zone(config: ProjectConfig, zone: Literal["landing", "work", "candidate", "release"]) -> ObjectStore:
     return open_store(getattr(config.zones, zone), zone, create=zone != "landing")
+
+
+def _zones(side: _Identifiable) -> Any:
+    from pipeline.govern.withdraw import Zones
+
+    return Zones(side.work, side.candidate, _zone(side.config, "release"), side.config.name)
+
+
+def _meant(side: _Identifiable, order: Any) -> Result:
+    """Return in counts what an order means in the zones today."""
+    from pipeline.govern.withdraw import meaning
+
+    meant = meaning(_zones(side), order)
+    return {"instances": len(meant.instances), "parts": len(meant.parts),
+            "candidates": len(meant.published | meant.unpublished), "releases": len(meant.rows)}
 
 
 def _plan(store: ObjectStore, config: ProjectConfig, candidate: str) -> dict[str, Any]:
@@ -317,7 +403,30 @@ class _Identifiable:
     def clinical_snapshot(self) -> Any:
         from pipeline.deidentify.clinical import pseudonymise
 
-        return pseudonymise(self.config, self.pseudonyms, self.crosswalk, self.permitted.ids)
+        return pseudonymise(self.config, self.pseudonyms, self.crosswalk, self.permitted.ids, self.is_recalled)
+
+    @cached_property
+    def recalls(self) -> Any:
+        from pipeline.govern.recall import standing
+
+        return standing(self.work, self.config.name)
+
+    def is_recalled(self, person: Person) -> bool:
+        """Whether a person is recalled, under any number they have had."""
+        from pipeline.deidentify.recall import pseudonyms_of
+
+        if not self.recalls.people:     # the common case, in which staging needs no key
+            return False
+        return bool(pseudonyms_of(person, self.config, self.crosswalk, self.pseudonyms) & self.recalls.people)
+
+    def _recalled(self, row: Any, person: Person | None) -> bool:
+        from pipeline.deidentify.recall import local_digest
+
+        if person and self.is_recalled(person):
+            return True
+        issuer, local = layout.normalise(row["issuer"]), layout.normalise(row["patient_id"])
+        return bool(self.recalls.locals and issuer and local
+                    and local_digest(self.pseudonyms, issuer, local) in self.recalls.locals)
 
     def decide(self, row: Any) -> Decided:
         """Say who is behind an inventory row, and why it may not pass where it may not."""
@@ -326,7 +435,10 @@ class _Identifiable:
         from pipeline.govern.eligibility import decide, decide_object
 
         who = person_of(row, self.config, self.crosswalk)
-        reason = decide_object(row, self.rules) or who.reason or decide(row, self.rules, who.id)
+        reason: Reason | None = Reason.RECALLED if self.recalls.names(row) else decide_object(row, self.rules)
+        if reason is None and self._recalled(row, who.key):
+            reason = Reason.RECALLED
+        reason = reason or who.reason or decide(row, self.rules, who.id)
         return Decided(row, who.key, reason)
 
     def decided(self, batch: str, shard: int) -> list[Decided]:

@@ -68,12 +68,12 @@ class _Held(Exception):
         self.reason, self.column = reason, column
 
 
-def pseudonymise(config: ProjectConfig, pseudonyms: Pseudonyms, crosswalk: Crosswalk,
-                 permitted: frozenset[str] | None) -> ClinicalSnapshot:
+def pseudonymise(config: ProjectConfig, pseudonyms: Pseudonyms, crosswalk: Crosswalk, permitted: frozenset[str] | None,
+                 recalled: Callable[[tuple[str, str]], bool] = lambda _: False) -> ClinicalSnapshot:
     """Return every declared clinical table under the project's pseudonyms. Raises ClinicalRefused.
 
-    `permitted`: the ids (`Person.id`) of the permitted people; None where the project needs no list. Same files,
-    project file, key, crosswalk and permitted people: same bytes and same id.
+    `permitted`: the ids (`Person.id`) of the permitted people; None where the project needs no list; `recalled`
+    tells by `Person.key`. Same files, project file, key, crosswalk, permitted and recalled people: same bytes and id.
     """
     from pipeline.storage import tables as parquet
 
@@ -85,7 +85,7 @@ def pseudonymise(config: ProjectConfig, pseudonyms: Pseudonyms, crosswalk: Cross
         if declared.table in tables:
             raise ClinicalRefused(f"Clinical table {declared.table} is declared twice.")
         data = _bytes(declared.table, config.beside(declared.file))
-        found = _table(declared, data, config, pseudonyms, crosswalk, permitted)
+        found = _table(declared, data, config, pseudonyms, crosswalk, permitted, recalled)
         schema = clinical_table(declared.table, declared.columns)
         found.rows.sort(key=lambda row: [(value is not None, value) for value in row])
         names = schema.names()
@@ -133,7 +133,7 @@ def _person(cell: str, config: ProjectConfig, crosswalk: Crosswalk) -> Person:
 
 
 def _table(declared: Clinical, data: bytes, config: ProjectConfig, pseudonyms: Pseudonyms, crosswalk: Crosswalk,
-           permitted: frozenset[str] | None) -> _Result:
+           permitted: frozenset[str] | None, recalled: Callable[[tuple[str, str]], bool]) -> _Result:
     result, identity = _Result(), _identity(declared)
     if "patient_id" in declared.columns and declared.columns["patient_id"].role in CLINICAL_TYPES:
         raise ClinicalRefused(f"Clinical table {declared.table}: a kept column may not be called patient_id.")
@@ -145,6 +145,8 @@ def _table(declared: Clinical, data: bytes, config: ProjectConfig, pseudonyms: P
             who = _person(row[identity].strip(), config, crosswalk)
             if who.key is None:
                 raise _Held(who.reason or Reason.PERSON_NOT_LINKED, identity)
+            if recalled(who.key):
+                raise _Held(Reason.RECALLED, identity)
             if permitted is not None and who.id not in permitted:
                 raise _Held(Reason.PERSON_NOT_PERMITTED, identity)
             patient = pseudonyms.person(*who.key)

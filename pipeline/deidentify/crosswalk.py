@@ -72,6 +72,10 @@ class Crosswalk:
         """Whether a local id leads to this current number and to no other."""
         return number in self._local_ids
 
+    def numbers(self, number: str) -> frozenset[str]:
+        """Return this current number and those that it superseded."""
+        return frozenset({number, *self._former.get(number, ())})
+
     def identifiers(self, number: str) -> frozenset[str]:
         """Return every id of the person with this current number: itself, those it superseded, local ids."""
         return frozenset({number, *self._former.get(number, ()), *self._local_ids.get(number, ())})

@@ -215,11 +215,15 @@ def _images(
     rows: list[dict[str, Any]] = sorted(images.to_pylist(), key=lambda row: str(row["path"]))
     if _count(rows) != {"count": sealed["images"]["count"], "bytes": sealed["images"]["bytes"]}:
         raise PublishRefused("The candidate's images are not as many as was approved.", hint=_REBUILD)
-    recalled = {layout.tombstone(project, row["instance"]) for row in rows} & {
-        entry.key for entry in release.list(layout.tombstones(project))
-    }
+    gone = {entry.key for entry in release.list(layout.tombstones(project))}
+    recalled = {layout.tombstone(project, row["instance"]) for row in rows} & gone
     if recalled:
         raise PublishRefused(f"{len(recalled)} images of this candidate were recalled.", hint=_REBUILD)
+    for name in sealed["totals"]:  # a person's tombstone: they may have no image, and rows in a clinical table
+        table = tables.read(candidate, layout.table(project, candidate_id, name))
+        people = set(table["patient_id"].unique().to_pylist()) if "patient_id" in table.column_names else set()
+        if {layout.tombstone(project, person) for person in people if person} & gone:
+            raise PublishRefused("This candidate has rows of people who were recalled.", hint=_REBUILD)
     return rows
 
 
