@@ -111,7 +111,7 @@ REASONS: dict[Reason, tuple[Status, str]] = {
     R.NOT_A_REGULAR_FILE: (S.REJECTED, "A link, pipe, socket or device, not a regular file."),
     R.TOO_LARGE: (S.REJECTED, "Larger than the limit set in the project file."),
     R.UNREADABLE: (S.REJECTED, "The store lists the object and will not give its bytes."),
-    R.READING_LIMIT_EXCEEDED: (S.REJECTED, "Reading took more time or memory than one object may, or ended the reader."),
+    R.READING_LIMIT_EXCEEDED: (S.REJECTED, "Reading took more time or memory than an object may, or ended the reader."),
     R.SAME_BYTES: (S.DUPLICATE, "The same bytes were staged before, under another name or in another batch."),
     R.SAME_UID_OTHER_BYTES: (S.CONFLICT, "One SOP Instance UID came with other bytes: which is right is not known."),
     R.SOP_CLASS_NOT_ELIGIBLE: (S.REJECTED, "The project file does not name this SOP class."),

@@ -1,15 +1,19 @@
 """One shard de-identified under today's plans: a part. Person by person, so that what is found in one image of a person
 is searched for in all of theirs; outcomes last, so that a killed run leaves nothing that counts.
+
+Objects are read, rewritten and searched in a worker process, each under limits of time and memory (`isolate`). What is
+written to the zones is written by this one.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Set as AbstractSet
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline import layout
 from pipeline.deidentify import facts, second_look
@@ -19,12 +23,14 @@ from pipeline.deidentify.pseudonyms import Pseudonyms
 from pipeline.dicom.charset import decode, encodings
 from pipeline.dicom.scan import Scan
 from pipeline.errors import NotFound, TreError
+from pipeline.isolate import LIMITS, Clock, Limits, each
 from pipeline.model import REASONS, Reason, Refusal, Status
 from pipeline.observe import event, track
 from pipeline.schemas import OUTCOMES
-from pipeline.storage import ObjectStore, tables
+from pipeline.storage import ObjectStore, open_store, tables
 
 Person = tuple[str, str]        # (issuer, id)
+LONGEST_TOKEN = 0xFFFE          # bytes of a name, id or address: what explicit VR can write
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class Job:
     date_shift_days: int
     known: Mapping[Person, Iterable[str]] = field(default_factory=dict)
     exceptions: tuple[str, ...] = ()
+    limits: Limits = LIMITS
 
 
 @dataclass(slots=True)
@@ -55,11 +62,32 @@ class _Made:
     """One output that waits in scratch for the search of what comes out."""
 
     index: int
-    path: Path
     result: Rewritten
     facts: dict[str, list[str]]
     header: bytes
     dates: dict[int, set[str]]
+
+
+class _Passed(NamedTuple):
+    """One output in which nothing was found: it waits in scratch to be stored."""
+
+    number: int
+    study: str
+    series: str
+    instance: str
+    sha256: bytes
+    size: int
+    facts: dict[str, list[str]]
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What a worker made of one person's objects, by index into the shard's rows."""
+
+    passed: list[_Passed] = field(default_factory=list)
+    refused: dict[int, tuple[Reason, int | None]] = field(default_factory=dict)
+    residual: dict[int, tuple[str, str, str]] = field(default_factory=dict)     # output's study, series, instance
+    surprises: list[str] = field(default_factory=list)                          # names of types
 
 
 def part_id(decided: Sequence[Decided], plans: PlanSet, pseudonyms: Pseudonyms) -> str:
@@ -84,8 +112,19 @@ def run(job: Job, work: ObjectStore, part: str, decided: Sequence[Decided]) -> d
     for index, one in enumerate(decided):
         if one.reason is None and one.person is not None:
             people.setdefault(one.person, []).append(index)
-    for person in track(sorted(people), "de-identifying people"):
-        _person(job, part, person, people[person], decided, outcomes, rows, kept)
+    stores: list[ObjectStore] = []
+
+    def work_on(person: Person, clock: Clock, without: AbstractSet[int]) -> _Answer:
+        if not stores:      # in the worker: a store's connections are not shared
+            stores.append(open_store(job.landing.url, "landing", create=False))
+        return _person(job, stores[0], scratch, person, people[person], decided, clock, without)
+
+    order = sorted(people)
+    with job.candidate.scratch() as scratch, closing(each(order, work_on, limits=job.limits)) as done:
+        for person, answer in track(done, "de-identifying people", total=len(order)):
+            for kind in answer.surprises:
+                event("deidentify.surprise", part=part, error=kind)
+            _store(job, part, scratch, job.pseudonyms.person(*person), answer, outcomes, rows, kept)
     outcomes.sort(key=lambda row: str(row["source_uri"]))
     tables.write(job.candidate, layout.facts(job.project, part), facts.table(rows, kept))
     tables.write(work, layout.outcomes(job.project, part), tables.from_rows(OUTCOMES, outcomes))
@@ -108,62 +147,101 @@ def _refuse(outcome: dict[str, Any], reason: Reason, tag: int | None = None) -> 
 
 
 def _person(
-    job: Job, part: str, person: Person, indexes: list[int], decided: Sequence[Decided], outcomes: list[dict[str, Any]],
-    rows: list[dict[str, Any]], kept: list[dict[str, list[str]]],
-) -> None:
-    """Rewrite all that is this person's, search it, and store what holds nothing."""
+    job: Job, landing: ObjectStore, scratch: Path, person: Person, indexes: list[int], decided: Sequence[Decided],
+    clock: Clock, without: AbstractSet[int],
+) -> _Answer:
+    """In the worker: rewrite all that is this person's into scratch, and search it."""
+    answer = _Answer()
+    refused = answer.refused
     patient = job.pseudonyms.person(*person)
     collected = second_look.Collected(job.exceptions)
     collected.add_ids([person[1], *job.known.get(person, ())])
-    with job.candidate.scratch() as scratch:
-        made: list[_Made] = []
-        for index in indexes:
-            row = decided[index].row
-            subject = Subject(patient, job.pseudonyms, job.pseudonyms.shift_days(patient, job.date_shift_days),
-                              job.pseudonyms.shift_seconds(patient), row["issuer"] or person[0])
-            try:
-                made.append(_rewrite(job, row, index, subject, scratch / f"{index}.dcm", collected))
-            except Refusal as refusal:
-                _refuse(outcomes[index], refusal.reason, refusal.tag)
-            except NotFound:
-                _refuse(outcomes[index], Reason.SOURCE_MISSING)
-            except (TreError, OSError, MemoryError):
-                raise   # the store or this machine failed, not the object: the part stays undone and is tried again
-            except Exception as error:  # noqa: BLE001 - one object's surprise must not stop its neighbours
-                event("deidentify.surprise", part=part, error=type(error).__name__)
-                _refuse(outcomes[index], Reason.ENGINE_FAILED)
-        tokens = collected.tokens()
-        unsafe = {one.result.study for one in made if second_look.search(one.header, tokens, one.dates)}
-        for one in made:
-            outcome, result = outcomes[one.index], one.result
-            outcome.update(study=result.study, series=result.series, instance=result.instance)
-            if result.study in unsafe:
-                _refuse(outcome, Reason.RESIDUAL_IDENTIFIER)
-                continue
-            digest = result.sha256.hex()
-            key = layout.dicom(job.project, part,
-                               layout.image_path(patient, result.study, result.series, result.instance, digest))
-            job.candidate.adopt(key, one.path, result.sha256)
-            outcome.update(output_sha256=result.sha256, output_bytes=result.size, output_key=key)
-            rows.append({"patient": patient, "study": result.study, "series": result.series,
-                         "instance": result.instance, "key": key, "sha256": result.sha256, "bytes": result.size})
-            kept.append(one.facts)
+    made: list[_Made] = []
+    for index in indexes:
+        row = decided[index].row
+        subject = Subject(patient, job.pseudonyms, job.pseudonyms.shift_days(patient, job.date_shift_days),
+                          job.pseudonyms.shift_seconds(patient), row["issuer"] or person[0])
+        target = scratch / f"{index}.dcm"
+        target.unlink(missing_ok=True)      # of a worker that is gone
+        try:
+            if index in without:
+                raise Refusal(Reason.LIMIT_EXCEEDED)
+            made.append(_rewrite(job, landing, row, index, subject, target, collected, clock))
+        except Refusal as refusal:
+            refused[index] = refusal.reason, refusal.tag
+        except NotFound:
+            refused[index] = Reason.SOURCE_MISSING, None
+        except MemoryError:
+            refused[index] = Reason.LIMIT_EXCEEDED, None
+        except (TreError, OSError):
+            raise   # the store or this machine failed, not the object: the part stays undone and is tried again
+        except Exception as error:  # noqa: BLE001 - one object's surprise must not stop its neighbours
+            answer.surprises.append(type(error).__name__)
+            refused[index] = Reason.ENGINE_FAILED, None
+    clock.stop()
+    tokens = collected.tokens()
+    unsafe = set()
+    for one in made:
+        clock.start(one.index, len(one.header))
+        try:
+            if second_look.search(one.header, tokens, one.dates):
+                unsafe.add(one.result.study)
+        except MemoryError:
+            refused[one.index] = Reason.LIMIT_EXCEEDED, None
+        except Exception as error:  # noqa: BLE001 - not being able to look is not a clean bill
+            answer.surprises.append(type(error).__name__)
+            refused[one.index] = Reason.ENGINE_FAILED, None
+    clock.stop()
+    for one in made:
+        index, result = one.index, one.result
+        if result.study in unsafe:
+            answer.residual[index] = result.study, result.series, result.instance
+            refused[index] = Reason.RESIDUAL_IDENTIFIER, None
+        if index in refused:
+            (scratch / f"{index}.dcm").unlink()
+        else:
+            answer.passed.append(_Passed(index, result.study, result.series, result.instance, result.sha256,
+                                         result.size, one.facts))
+    return answer
 
 
-def _rewrite(job: Job, row: Mapping[str, Any], index: int, subject: Subject, target: Path,
-             collected: second_look.Collected) -> _Made:
+def _rewrite(job: Job, landing: ObjectStore, row: Mapping[str, Any], index: int, subject: Subject, target: Path,
+             collected: second_look.Collected, clock: Clock) -> _Made:
     plan = job.plans.plans.get(row["sop_class_uid"])
     if plan is None:
         raise Refusal(Reason.NO_RECIPE_FOR_SOP_CLASS)
-    key = row["source_uri"].removeprefix(job.landing.url + "/")
-    with ExitStack() as stack:
-        source = stack.enter_context(job.landing.fetch(key))
+    key, size = row["source_uri"].removeprefix(job.landing.url + "/"), row["bytes"]
+    clock.fetch(index, size)
+    with landing.fetch(key) as source:
+        clock.start(index, size)
         result = rewrite(source, target, plan, subject, expect=bytes(row["source_sha256"]))
-    collected.take_dates()      # those of an object that was refused are nobody's
-    collect(result.source, collected)
-    with target.open("rb") as file:
-        header = file.read(result.header_size)
-    return _Made(index, target, result, facts.extract(header, result.explicit), header, collected.take_dates())
+    try:
+        collected.take_dates()      # those of an object that was refused are nobody's
+        collect(result.source, collected)
+        with target.open("rb") as file:
+            header = file.read(result.header_size)
+        return _Made(index, result, facts.extract(header, result.encoding), header, collected.take_dates())
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+
+
+def _store(job: Job, part: str, scratch: Path, patient: str, answer: _Answer, outcomes: list[dict[str, Any]],
+           rows: list[dict[str, Any]], kept: list[dict[str, list[str]]]) -> None:
+    """Store what passed, and note every object's outcome."""
+    for index, (reason, tag) in answer.refused.items():
+        _refuse(outcomes[index], reason, tag)
+    for index, (study, series, instance) in answer.residual.items():
+        outcomes[index].update(study=study, series=series, instance=instance)
+    for one in answer.passed:
+        key = layout.dicom(job.project, part,
+                           layout.image_path(patient, one.study, one.series, one.instance, one.sha256.hex()))
+        job.candidate.adopt(key, scratch / f"{one.number}.dcm", one.sha256)
+        outcomes[one.number].update(study=one.study, series=one.series, instance=one.instance,
+                                   output_sha256=one.sha256, output_bytes=one.size, output_key=key)
+        rows.append({"patient": patient, "study": one.study, "series": one.series, "instance": one.instance,
+                     "key": key, "sha256": one.sha256, "bytes": one.size})
+        kept.append(one.facts)
 
 
 def collect(source: Scan, collected: second_look.Collected) -> None:
@@ -172,6 +250,8 @@ def collect(source: Scan, collected: second_look.Collected) -> None:
     for tag, vr, _, value, end in source.elements:
         kind = second_look.TOKEN_TAGS.get(tag)
         if kind and end > value:
+            if end - value > LONGEST_TOKEN:
+                raise Refusal(Reason.VALUE_MALFORMED, tag)
             collected.add(tag, kind, decode(source.head[value:end], codecs, person_name=vr == b"PN"))
     instance = source.meta.get(0x00020003)
     if instance:

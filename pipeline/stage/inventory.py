@@ -1,27 +1,25 @@
 """Reading landed objects, in processes of their own: what one object does to its reader never touches its neighbours.
 
-A process that dies (killed for memory, a crash in a library) takes its chunk with it: each object of that chunk is read
-again alone, and the one that kills its reader twice becomes `unreadable`.
+Each object has its limits of time and memory (`isolate`); one that goes over them, or ends its reader twice, becomes
+`reading_limit_exceeded` and is tried again at the next stage, as is all that could not be read.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Set as AbstractSet
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from pipeline.dicom.inspect import NOTHING, Inspected, inspect
-from pipeline.errors import EnvironmentUnfit, StoreDenied, StoreUnreachable
+from pipeline.errors import StoreDenied, StoreUnreachable
+from pipeline.isolate import LIMITS, Clock, Limits, each
 from pipeline.model import Reason, Refusal
-from pipeline.observe import quiet
 from pipeline.storage import Entry, ObjectStore, open_store
 
 CHUNK = 32
@@ -74,14 +72,14 @@ class Landed:
 
 
 def read_all(landing: ObjectStore, entries: Sequence[Entry], max_bytes: int, workers: int | None = None,
-             reader: Reader = inspect) -> Iterator[tuple[Entry, Inspected]]:
+             reader: Reader = inspect, limits: Limits = LIMITS) -> Iterator[tuple[Entry, Inspected]]:
     """Yield every entry once with what was read, in any order. Raises StoreUnreachable, StoreDenied.
 
-    `workers`: processes, None for one a core, 0 to read in this process (no isolation from a crash). Processes open the
-    store anew from its URL. `reader` must be importable in them.
+    `workers`: processes, None for one a core, 0 to read in this process (no limits, no isolation from a crash).
+    Processes open the store anew from its URL.
     """
     count = (os.cpu_count() or 1) if workers is None else workers
-    found = _in_processes(landing, entries, max_bytes, count, reader) if count else (
+    found = _in_processes(landing, entries, max_bytes, count, reader, limits) if count else (
         (entry, look(landing, entry, max_bytes, reader)) for entry in entries)
     tried = denied = 0
     again: list[Entry] = []
@@ -97,24 +95,32 @@ def read_all(landing: ObjectStore, entries: Sequence[Entry], max_bytes: int, wor
             yield entry, _refused(entry, Reason.UNREADABLE)
     if denied > 1 and not tried:
         raise StoreDenied("Landing lists its objects, and these credentials may read none of them.")
-    for entry in again:
-        result = look(landing, entry, max_bytes, reader)
+    found = _in_processes(landing, again, max_bytes, 1, reader, limits) if count else (
+        (entry, look(landing, entry, max_bytes, reader)) for entry in again)
+    for entry, result in found:
         yield entry, result if isinstance(result, Inspected) else _refused(entry, Reason.UNREADABLE)
 
 
-def look(landing: ObjectStore, entry: Entry, max_bytes: int, reader: Reader = inspect) -> Inspected | type[Exception]:
+def look(landing: ObjectStore, entry: Entry, max_bytes: int, reader: Reader = inspect, clock: Clock | None = None,
+         number: int = 0) -> Inspected | type[Exception]:
     """Return what one object is, or StoreUnreachable or StoreDenied where the store was in the way. Never raises."""
     if not entry.regular:
         return _refused(entry, Reason.NOT_A_REGULAR_FILE)
     if entry.size > max_bytes:          # not fetched: a raised limit lets it in at the next stage
         return _refused(entry, Reason.TOO_LARGE)
     try:
+        if clock:
+            clock.fetch(number, entry.size)
         with landing.fetch(entry.key) as path:
+            if clock:
+                clock.start(number, entry.size)
             return reader(path, max_bytes)
     except StoreUnreachable:
         return StoreUnreachable
     except StoreDenied:
         return StoreDenied
+    except MemoryError:
+        return _refused(entry, Reason.READING_LIMIT_EXCEEDED)
     except Exception:  # noqa: BLE001 - whatever one object does, it keeps its row and its neighbours theirs
         return _refused(entry, Reason.UNREADABLE)
 
@@ -124,69 +130,21 @@ def _refused(entry: Entry, reason: Reason) -> Inspected:
 
 
 # ---- processes ---------------------------------------------------------------------------------------------------
-_stores: dict[str, ObjectStore] = {}
 Looked = list[Inspected | type[Exception]]
 
 
-def _look_at(url: str, chunk: list[Entry], max_bytes: int, reader: Reader) -> Looked:
-    """In a child: what each object of the chunk is."""
-    if url not in _stores:
-        quiet()
-        _stores[url] = open_store(url, "landing", create=False)
-    return [look(_stores[url], entry, max_bytes, reader) for entry in chunk]
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-
-
-def _in_processes(landing: ObjectStore, entries: Sequence[Entry], max_bytes: int, workers: int,
-                  reader: Reader) -> Iterator[tuple[Entry, Inspected | type[Exception]]]:
+def _in_processes(landing: ObjectStore, entries: Sequence[Entry], max_bytes: int, workers: int, reader: Reader,
+                  limits: Limits) -> Iterator[tuple[Entry, Inspected | type[Exception]]]:
     size = max(1, min(CHUNK, -(-len(entries) // workers)))
-    waiting = deque(list(entries[i:i + size]) for i in range(0, len(entries), size))
-    while waiting:
-        pool = _pool(min(workers, len(waiting)))
-        flying: dict[Future[Looked], list[Entry]] = {}
-        try:
-            while waiting or flying:
-                while waiting and len(flying) < 2 * workers:
-                    future = pool.submit(_look_at, landing.url, waiting[0], max_bytes, reader)
-                    flying[future] = waiting.popleft()
-                done, _ = wait(flying, return_when=FIRST_COMPLETED)
-                if any(isinstance(future.exception(), BrokenProcessPool) for future in done):
-                    break
-                for future in done:
-                    yield from zip(flying.pop(future), future.result(), strict=True)
-        except BrokenProcessPool:       # submit found it broken first
-            pass
-        finally:
-            pool.shutdown(cancel_futures=True)
-        suspects: list[Entry] = []
-        for future, chunk in flying.items():
-            if future.cancelled() or future.exception() is not None:
-                suspects += chunk
-            else:
-                yield from zip(chunk, future.result(), strict=True)
-        yield from _one_by_one(landing, suspects, max_bytes, reader)
+    stores: list[ObjectStore] = []
 
+    def look_at(chunk: Sequence[Entry], clock: Clock, without: AbstractSet[int]) -> Looked:
+        if not stores:      # in the child: connections are not shared
+            stores.append(open_store(landing.url, "landing", create=False))
+        return [_refused(entry, Reason.READING_LIMIT_EXCEEDED) if number in without
+                else look(stores[0], entry, max_bytes, reader, clock, number) for number, entry in enumerate(chunk)]
 
-def _one_by_one(landing: ObjectStore, entries: list[Entry], max_bytes: int,
-                reader: Reader) -> Iterator[tuple[Entry, Inspected | type[Exception]]]:
-    pool: ProcessPoolExecutor | None = None
-    try:
-        for entry in entries:
-            if pool is None:
-                pool = _pool(1)
-                try:
-                    pool.submit(os.getpid).result()
-                except BrokenProcessPool:
-                    raise EnvironmentUnfit("Processes for reading landed objects cannot be started.") from None
-            try:
-                yield entry, pool.submit(_look_at, landing.url, [entry], max_bytes, reader).result()[0]
-            except BrokenProcessPool:
-                pool.shutdown()
-                pool = None
-                yield entry, _refused(entry, Reason.UNREADABLE)
-    finally:
-        if pool:
-            pool.shutdown()
+    chunks = [entries[i:i + size] for i in range(0, len(entries), size)]
+    with closing(each(chunks, look_at, workers=workers, limits=limits)) as done:
+        for chunk, found in done:
+            yield from zip(chunk, found, strict=True)

@@ -1,6 +1,10 @@
 """A store or a machine that fails is not the object's fault: nothing is quarantined, and a retry does the work."""
 
 import errno
+import hashlib
+import os
+import shutil
+import time
 from datetime import date
 
 import pytest
@@ -8,6 +12,8 @@ import pytest
 from pipeline import config, layout, steps
 from pipeline.deidentify import shard
 from pipeline.errors import StoreUnreachable
+from pipeline.isolate import Limits
+from pipeline.storage import open_store, tables
 from pipeline.storage.local import LocalStore
 from pipeline.synthetic.population import population, write
 from pipeline.synthetic.project import project_text
@@ -34,7 +40,7 @@ def staged(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "failure",
-    [StoreUnreachable("The store does not answer."), OSError(errno.ENOSPC, "no space left"), MemoryError()],
+    [StoreUnreachable("The store does not answer."), OSError(errno.ENOSPC, "no space left")],
     ids=lambda e: type(e).__name__,
 )
 def test_a_failing_store_or_machine_leaves_the_part_undone(staged, monkeypatch, failure):
@@ -66,3 +72,74 @@ def test_an_objects_own_surprise_quarantines_it_alone(staged, monkeypatch):
     monkeypatch.setattr(shard, "rewrite", once)
     counts = steps.deidentify(project, pending["batch"], pending["shard"])["counts"]
     assert counts["quarantined/engine_failed"] == 1 and counts["pending"] >= 3
+
+
+def sleeps():
+    time.sleep(60)
+
+
+def allocates():
+    held = []
+    while True:
+        held.append(bytes(1 << 20))
+
+
+def exits():
+    os._exit(3)
+
+
+def recurses():
+    recurses()
+
+
+@pytest.mark.parametrize("hostile", [sleeps, allocates, exits, recurses], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("where", ["rewrite", "search"])
+def test_an_object_over_its_limits_is_quarantined_alone(staged, monkeypatch, hostile, where):
+    project, pending, root = staged
+    expected = tree(root, steps.deidentify(project, pending["batch"], pending["shard"]))
+    for zone in ("candidate", "work/demo-screening/parts"):
+        shutil.rmtree(root / zone)
+    monkeypatch.setattr(shard.Job, "__init__", limited(shard.Job.__init__))
+    victim = sorted((root / "landing").rglob("*.dcm"))[0].read_bytes()
+    digest = hashlib.sha256(victim).digest()
+    rewrite, search = shard.rewrite, shard.second_look.search
+    seen = []
+
+    def rewriting(*args, **options):
+        if options["expect"] == digest and where == "rewrite":
+            hostile()
+        result = rewrite(*args, **options)
+        seen.append(result.source_sha256)
+        return result
+
+    def searching(*args):
+        if digest in seen and seen.pop(0) == digest:
+            hostile()
+        return search(*args)
+
+    monkeypatch.setattr(shard, "rewrite", rewriting)
+    if where == "search":
+        monkeypatch.setattr(shard.second_look, "search", searching)
+    done = steps.deidentify(project, pending["batch"], pending["shard"])
+    found = tree(root, done)
+    reason = "engine_failed" if hostile is recurses else "limit_exceeded"
+    assert done["counts"][f"quarantined/{reason}"] == 1
+    rows = tables.read(open_store(project.zones.work, "work"), layout.outcomes(project.name, done["part"])).to_pylist()
+    assert len(rows) == len({row["source_uri"] for row in rows})
+    assert [row["reason"] for row in rows if row["source_sha256"] == digest] == [reason]
+    assert found.items() < expected.items() and len(found) == len(expected) - 1
+
+
+def tree(root, done):
+    """Digest of every image of the candidate zone, which must hold nothing else but facts: no scratch is left."""
+    files = [path for path in (root / "candidate").rglob("*") if path.is_file() and path.name != "facts.parquet"]
+    assert all(path.suffix == ".dcm" and ".tre-" not in str(path) for path in files)
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def limited(init):
+    def with_limits(self, *args, **options):
+        init(self, *args, **options)
+        self.limits = Limits(seconds=0.5, megabytes=128)
+
+    return with_limits

@@ -70,7 +70,7 @@ def test_reasons_that_hostile_files_do_not_have(zones, monkeypatch):
 
 def test_every_reason_of_staging_is_tested():
     """Which reasons staging can give, so that a new one needs a test here."""
-    here = {Reason.MALFORMED, Reason.UNREADABLE, Reason.TOO_LARGE}
+    here = {Reason.MALFORMED, Reason.UNREADABLE, Reason.READING_LIMIT_EXCEEDED, Reason.TOO_LARGE}
     files = {one.reason for one in hostile.hostile() if one.status in BY_STAGE} | {Reason.NOT_A_REGULAR_FILE}
     staging = {r for r, (status, _) in REASONS.items() if status in BY_STAGE and r in list(Reason)[:14]}
     assert staging <= here | files

@@ -209,4 +209,4 @@ def test_an_object_that_kills_its_reader_takes_no_neighbour_along(zones, tmp_pat
     sys.modules.pop("fatal_reader")
     assert sorted(e.key for e, _ in found) == [e.key for e in entries]
     refused = {e.key: i.refusal.reason for e, i in found if i.refusal}
-    assert refused == dict.fromkeys(["killer1", "killer2", "raiser"], "unreadable")
+    assert refused == dict.fromkeys(["killer1", "killer2", "raiser"], "reading_limit_exceeded")
