@@ -30,6 +30,9 @@ test: .stamps/install .stamps/install-s3 check  ## every check and every test (T
 	@echo "== tests"
 	@$(BIN)/pytest $(PYTEST_ARGS) $(TESTS)
 
+prove: .stamps/install .stamps/install-s3  ## the whole of each proof: seeded kills, faults, mutations (about an hour)
+	@exec $(BIN)/pytest -m long $(PYTEST_ARGS) $(TESTS)
+
 check: .stamps/install  ## style, types, who may import whom, the recipes
 	@echo "== ruff";         $(BIN)/ruff check --quiet .
 	@echo "== mypy";         $(BIN)/mypy --no-error-summary
@@ -72,4 +75,4 @@ clean:  ## remove what the demo and the benchmarks left; the environments stay
 	@.venv-s3/bin/python -m pip $(PIP_INSTALL) --require-hashes -r requirements/demo-s3.txt
 	@touch $@
 
-.PHONY: help install demo test check bench lock docs clean
+.PHONY: help install demo test prove check bench lock docs clean

@@ -1,0 +1,86 @@
+"""Every place where a step changes a zone, by name. Derived from a recorded run, and asserted complete by a test."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+ID, CANDIDATE, RELEASE = r"[a-z]-[0-9a-f]{24}", r"candidates/c-[0-9a-f]{24}", r"releases/\d{4}-[0-9a-f]{12}"
+LEASED = r"json/[0-9a-f]{16}"
+STEPS = ("stage", "deidentify", "clinical", "assemble", "curate", "validate", "approve", "publish")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A kind of change: the step that makes it, the zone, the store's method, and the key below the project's name."""
+
+    step: str
+    name: str
+    zone: str
+    method: str
+    key: str
+
+    def fits(self, step: str, zone: str, method: str, key: str) -> bool:
+        return (step, zone, method) == (self.step, self.zone, self.method) and bool(self.pattern.fullmatch(key))
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        return re.compile(self.key if self.key.startswith(r"\.tre") else rf"[a-z-]+/{self.key}")
+
+
+def _sealed(name: str, key: str) -> Point:
+    return Point("validate", name, "candidate", "write", rf"{CANDIDATE}/{key}")
+
+
+def _released(name: str, method: str, key: str) -> Point:
+    return Point("publish", name, "release", method, rf"{RELEASE}/{key}")
+
+
+POINTS = (
+    Point("stage", "lease", "work", "write", rf"leases/stage\.{LEASED}"),
+    Point("stage", "shards", "work", "write", rf"batches/{ID}/shards/\d{{5}}\.parquet"),
+    Point("stage", "seen", "work", "write", r"seen/[0-9a-f]{2}\.parquet"),
+    Point("stage", "listing", "work", "write", rf"batches/{ID}/listing\.parquet"),
+    Point("stage", "inventory", "work", "write", rf"batches/{ID}/inventory\.parquet"),
+    Point("stage", "lease given back", "work", "delete", rf"leases/stage\.{LEASED}"),
+    Point("deidentify", "dicom", "candidate", "adopt", rf"parts/{ID}/dicom/.*\.dcm"),
+    Point("deidentify", "facts", "candidate", "write", rf"parts/{ID}/facts\.parquet"),
+    Point("deidentify", "outcomes", "work", "write", rf"parts/{ID}/outcomes\.parquet"),
+    Point("clinical", "tables", "candidate", "write", rf"clinical/{ID}/episodes\.parquet"),
+    Point("clinical", "outcomes", "work", "write", rf"clinical/{ID}/outcomes\.parquet"),
+    Point("assemble", "known people", "work", "write", r"people/known\.parquet"),
+    Point("assemble", "clinical tables", "candidate", "write", rf"clinical/{ID}/episodes\.parquet"),
+    Point("assemble", "clinical outcomes", "work", "write", rf"clinical/{ID}/outcomes\.parquet"),
+    Point("assemble", "plan", "candidate", "write", rf"{CANDIDATE}/plan\.json"),
+    Point("assemble", "inputs", "work", "write", rf"{CANDIDATE}/inputs\.json"),
+    Point("curate", "curated tables", "candidate", "write", rf"{CANDIDATE}/curated/[a-z]+\.parquet"),
+    _sealed("tables", r"tables/[a-z]+\.parquet"),
+    _sealed("validation", r"validation/[a-z]+\.json"),
+    _sealed("images", r"images\.parquet"),
+    _sealed("withheld", r"withheld\.parquet"),
+    _sealed("dictionary", r"dictionary\.(json|html)"),
+    _sealed("report", r"report\.html"),
+    _sealed("manifest", r"candidate\.json"),
+    Point("validate", "latest", "candidate", "write", r"latest\.json"),
+    Point("approve", "approval", "candidate", "create", rf"approvals/{ID}\.json"),
+    Point("publish", "probe writes", "release", "write", r"\.tre-[0-9a-f]{16}"),
+    Point("publish", "probe creates", "release", "create", r"\.tre-[0-9a-f]{16}"),
+    Point("publish", "probe puts", "release", "put_file", r"\.tre-[0-9a-f]{16}"),
+    Point("publish", "probe cleared", "release", "delete", r"\.tre-[0-9a-f]{16}"),
+    Point("publish", "lease", "release", "write", rf"leases/publish\.{LEASED}"),
+    Point("publish", "images", "release", "put_file", r"images/.*\.dcm"),
+    _released("tables", "put_file", r"tables/[a-z]+\.parquet"),
+    _released("readme", "write", r"README\.md"),
+    _released("dictionary", "put_file", r"dictionary\.(json|html)"),
+    _released("report", "put_file", r"report\.html"),
+    _released("validation", "put_file", r"validation/[a-z]+\.json"),
+    _released("manifest", "write", r"manifest\.json"),
+    Point("publish", "current", "release", "write", r"current\.json"),
+    _released("run", "create", r"run\.json"),
+    Point("publish", "lease given back", "release", "delete", rf"leases/publish\.{LEASED}"),
+)
+
+
+def named(step: str, zone: str, method: str, key: str) -> list[Point]:
+    """Return the points that a change belongs to: one, where the list is whole and says nothing twice."""
+    return [point for point in POINTS if point.fits(step, zone, method, key)]
