@@ -1,4 +1,4 @@
-"""One project file in, its DAGs out: stage, build_candidate, release.
+"""One project file in, its DAGs out: stage, build_candidate, release, recall.
 
 Events only wake a DAG. What there is to do is computed by the steps, as a set difference over the zones, so a lost, a
 doubled or an early event does no harm.
@@ -60,6 +60,7 @@ def build(path: Path) -> Iterator[DAG]:
     yield staging
     yield build_candidate_dag(project, batches, candidates)
     yield release_dag(project, candidates)
+    yield recall_dag(project, candidates)
 
 
 def new_dag(project: config.ProjectConfig, what: str, doc_md: str, **options: Any) -> DAG:
@@ -110,6 +111,52 @@ def stage_dag(project: config.ProjectConfig, batches: Asset) -> DAG:
     return dag
 
 
+def build_tasks(file: str, candidates: Asset) -> tuple[Any, Any, Any]:
+    """Add to the DAG at hand the tasks that make a candidate; return the first, the one that seals, and the last."""
+
+    @task()
+    def pending_shards() -> list[list[dict[str, Any]]]:
+        """The shards to do, one to a task; several to a task only where there are more than Airflow can map."""
+        pending = run_step("pending_shards", file)
+        return [group for n in range(MOST_TASKS) if (group := pending[n::MOST_TASKS])]
+
+    @task(pool="tre_deidentify", map_index_template="{{ label }}")
+    def deidentify(shards: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        get_current_context()["label"] = " ".join(f"{s['batch']}/{s['shard']}" for s in shards[:3])
+        return [run_step("deidentify", file, s["batch"], s["shard"]) for s in shards]
+
+    # Nothing to de-identify skips the mapped task; the candidate may still be new (people, suites, clinical data).
+    @task(trigger_rule="none_failed")
+    def clinical() -> dict[str, Any]:
+        return run_step("clinical", file)
+
+    @task()
+    def assemble() -> dict[str, Any]:
+        return run_step("assemble", file)
+
+    @task()
+    def curate(assembled: dict[str, Any]) -> dict[str, Any]:
+        return run_step("curate", file, assembled["candidate"])
+
+    @task(pool="tre_validate")
+    def validate(assembled: dict[str, Any]) -> dict[str, Any]:
+        return run_step("validate", file, assembled["candidate"])
+
+    @task(outlets=[candidates])
+    def announce(validated: dict[str, Any], *, outlet_events: Any) -> None:
+        if run_step("newest_candidate", file)["decision"]:
+            raise AirflowSkipException("The same candidate as before, and it has been decided.")
+        outlet_events[candidates].extra = {"candidate": validated["candidate"], "digest": validated["digest"]}
+
+    assembled = assemble()
+    validated = validate(assembled)
+    announced = announce(validated)
+    pending = pending_shards()
+    deidentify.expand(shards=pending) >> clinical() >> assembled
+    curate(assembled) >> validated >> announced
+    return pending, validated, announced
+
+
 def build_candidate_dag(project: config.ProjectConfig, batches: Asset, candidates: Asset) -> DAG:
     file = str(project.path)
     doc = """
@@ -121,45 +168,7 @@ def build_candidate_dag(project: config.ProjectConfig, batches: Asset, candidate
     key stops the run at once.
     """
     with new_dag(project, "build_candidate", doc, schedule=[batches], max_active_runs=1) as dag:
-
-        @task()
-        def pending_shards() -> list[list[dict[str, Any]]]:
-            """The shards to do, one to a task; several to a task only where there are more than Airflow can map."""
-            pending = run_step("pending_shards", file)
-            return [group for n in range(MOST_TASKS) if (group := pending[n::MOST_TASKS])]
-
-        @task(pool="tre_deidentify", map_index_template="{{ label }}")
-        def deidentify(shards: list[dict[str, Any]]) -> list[dict[str, Any]]:
-            get_current_context()["label"] = " ".join(f"{s['batch']}/{s['shard']}" for s in shards[:3])
-            return [run_step("deidentify", file, s["batch"], s["shard"]) for s in shards]
-
-        # Nothing to de-identify skips the mapped task; the candidate may still be new (people, suites, clinical data).
-        @task(trigger_rule="none_failed")
-        def clinical() -> dict[str, Any]:
-            return run_step("clinical", file)
-
-        @task()
-        def assemble() -> dict[str, Any]:
-            return run_step("assemble", file)
-
-        @task()
-        def curate(assembled: dict[str, Any]) -> dict[str, Any]:
-            return run_step("curate", file, assembled["candidate"])
-
-        @task(pool="tre_validate")
-        def validate(assembled: dict[str, Any]) -> dict[str, Any]:
-            return run_step("validate", file, assembled["candidate"])
-
-        @task(outlets=[candidates])
-        def announce(validated: dict[str, Any], *, outlet_events: Any) -> None:
-            if run_step("newest_candidate", file)["decision"]:
-                raise AirflowSkipException("The same candidate as before, and it has been decided.")
-            outlet_events[candidates].extra = {"candidate": validated["candidate"], "digest": validated["digest"]}
-
-        assembled = assemble()
-        validated = validate(assembled)
-        deidentify.expand(shards=pending_shards()) >> clinical() >> assembled
-        curate(assembled) >> validated >> announce(validated)
+        build_tasks(file, candidates)
     return dag
 
 
@@ -217,4 +226,38 @@ def release_dag(project: config.ProjectConfig, candidates: Asset) -> DAG:
             return run_step("ledger_summary", file)
 
         record(chosen, ask.output) >> publish(chosen) >> ledger()
+    return dag
+
+
+def recall_dag(project: config.ProjectConfig, candidates: Asset) -> DAG:
+    file = str(project.path)
+    doc = """
+    ### Recall
+    Carries out a recall order. The order is made on the identifiable side by `tre recall … --order-only`, which prints
+    its id; this DAG takes the id and nothing else, so that no identity is in Airflow. **withdraw** writes tombstones
+    and removes the images, with all versions, from the release zone and the candidate zone. Then a candidate is built
+    without them, and **finish** removes the older parts that held them and writes the certificate. The next release is
+    approved as always. Run it again with the same id after any stop, and after that release: the certificate then names
+    it.
+    """
+    order = Param(
+        None,
+        "The id of the order, as tre recall printed it. Never a name or a number of a person.",
+        type="string",
+        pattern=r"^x-[0-9a-f]{24}$",
+        title="Recall order",
+    )
+    with new_dag(project, "recall", doc, schedule=None, max_active_runs=1, params={"recall": order}) as dag:
+
+        @task(pool="tre_publish")
+        def withdraw(params: dict[str, Any]) -> dict[str, Any]:
+            return run_step("recall", file, params["recall"])
+
+        @task()
+        def finish(params: dict[str, Any]) -> dict[str, Any]:
+            return run_step("finish_recall", file, params["recall"])
+
+        pending, validated, announced = build_tasks(file, candidates)
+        withdraw() >> pending
+        validated >> finish() >> announced
     return dag

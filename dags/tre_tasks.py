@@ -29,6 +29,8 @@ from pipeline.errors import ApprovalRefused, Disposition, LeaseHeld, StoreUnreac
 CREDENTIALS = ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN")
 IDENTIFIABLE = ("TRE_KEY_DIR", *(f"TRE_{zone}_{name}" for zone in ("LANDING", "WORK") for name in CREDENTIALS))
 HIDDEN = dict.fromkeys(("curate", "validate", "newest_candidate", "candidate_summary", "approve"), IDENTIFIABLE)
+# A recall is carried out with the work zone, where its order stands, and without what could open landing or the key.
+HIDDEN |= dict.fromkeys(("recall", "finish_recall"), tuple(n for n in IDENTIFIABLE if not n.startswith("TRE_WORK_")))
 
 
 class StepFailed(TreError):

@@ -63,7 +63,7 @@ def run(
     _may_approve(config, approve_as)
     doctor.ready(config)
     _stage(config)
-    built = _build(config)
+    built = build_all(config)
     if approve_as is None:
         print("\nThe candidate waits for approval: in Airflow, or tre publish --approve-as NAME in a demo project.")
     else:
@@ -92,7 +92,7 @@ def build(
     """De-identify what has no part under today's plan, make the tables, validate: a candidate to be approved."""
     config = project.load(project_file, landing=landing, work=work, candidate=candidate)
     if not dry_run:
-        _build(config)
+        build_all(config)
         return
     from pipeline.cli.project import reading
     from pipeline.stage.batches import read_shard
@@ -141,7 +141,8 @@ def _stage(config: ProjectConfig, *, dry_run: bool = False) -> None:
     facts({**{f"  {k}": v for k, v in said.items()}, **{f"  {k}": v for k, v in staged["counts"].items()}})
 
 
-def _build(config: ProjectConfig) -> Mapping[str, Any]:
+def build_all(config: ProjectConfig) -> Mapping[str, Any]:
+    """De-identify what is pending, put a candidate together and seal it. Return what `steps.validate` says."""
     pending = steps.pending_shards(config)
     begin = time.monotonic()
     for one in track(pending, "de-identify", total=len(pending)):

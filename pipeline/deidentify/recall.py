@@ -36,8 +36,8 @@ class Meant:
 
 
 def lines_of(text: str) -> list[str]:
-    """Return the lines of a list that say something; `#` starts a comment."""
-    return [line for raw in text.splitlines() if (line := raw.split("#")[0].strip())]
+    """Return the lines of a list that say something; one that starts with `#` is a comment."""
+    return [line for raw in text.splitlines() if (line := raw.strip()) and not line.startswith("#")]
 
 
 def pseudonyms_of(key: Key, config: ProjectConfig, crosswalk: Crosswalk, pseudonyms: Pseudonyms) -> set[str]:

@@ -82,8 +82,10 @@ def orders(work: ObjectStore, project: str) -> list[Order]:
 def order(work: ObjectStore, project: str, recall: str) -> Order:
     """Return one order. Raises NotFound."""
     try:
+        if not layout.ID.fullmatch(recall):
+            raise NotFound("Not an id.")
         return _read(work, layout.recall(project, recall))
-    except (NotFound, ValueError):
+    except NotFound:
         raise NotFound("There is no such recall order.", hint="`tre recall` prints the order's id.") from None
 
 

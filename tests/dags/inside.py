@@ -141,12 +141,19 @@ def errors(value: str, alerts: str) -> dict[str, Any]:
 
 # ---- whole runs ----------------------------------------------------------------------------------------------------
 def runs(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Run DAGs in turn: {"dag", "conf"?, "answers"?: [{"user", "choice", "digest"?}], "land"?: [from, to]} each."""
+    """Run DAGs in turn: {"dag", "conf"?, "answers"?: [{"user", "choice", "digest"?}], "land"?: [from, to],
+    "recall"?: [project file, list of people]} each; a recall is ordered first, and its id is the run's conf."""
     results = []
     for step in steps:
         if step.get("land"):
             source, target = map(Path, step["land"])
             source.rename(target)
+        if step.get("recall"):
+            from pipeline import steps as room
+
+            file, people = step["recall"]
+            ordered = room.order_recall(file, "withdrawn", "officer", "engineer", people=[Path(people).read_text()])
+            step["conf"] = {"recall": ordered["recall"]}
         results.append(run(bag().dags[step["dag"]], step.get("conf"), step.get("answers", [])))
     return results
 

@@ -53,7 +53,7 @@ def parsed(inside: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_each_project_has_its_dags_and_a_broken_file_harms_no_other(parsed: dict[str, Any]) -> None:
-    what = ("stage", "build_candidate", "release")
+    what = ("stage", "build_candidate", "release", "recall")
     assert set(parsed["dags"]) == {f"{project}__{dag}" for project in (NAME, "nightly") for dag in what}
 
 
@@ -100,6 +100,16 @@ def test_release_publishes_only_through_an_approval(parsed: dict[str, Any]) -> N
     assert dag["woken_by"] == [f"tre://{NAME}/candidates"]
     assert tasks["publish"]["pool"] == "tre_publish"
     assert dag["deadline"]
+
+
+def test_recall_takes_an_order_s_id_and_nothing_else(parsed: dict[str, Any]) -> None:
+    dag = parsed["dags"][f"{NAME}__recall"]
+    tasks = dag["tasks"]
+    order = ["withdraw", "pending_shards", "deidentify", "clinical", "assemble", "curate", "validate", "finish"]
+    assert all(after in tasks[before]["downstream"] for before, after in itertools.pairwise([*order, "announce"]))
+    assert set(dag["params"]) == {"project", "recall"}
+    assert dag["params"]["recall"]["pattern"] == "^x-[0-9a-f]{24}$"
+    assert (dag["woken_by"], dag["cron"], tasks["withdraw"]["pool"]) == ([], None, "tre_publish")
 
 
 def test_no_run_can_succeed_over_a_failed_task(parsed: dict[str, Any]) -> None:

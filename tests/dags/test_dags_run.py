@@ -20,7 +20,7 @@ from pipeline.synthetic.population import population
 NAME = "demo-screening"
 WRONG = "0" * 64
 SAFE = re.compile(
-    r"[bpcqr]-[0-9a-f]{24}|[0-9a-f]{64}|\d{4}-[0-9a-f]{12}|[a-z][a-z0-9_]*(/[a-z_]*)?"  # ids, digests, releases, words
+    r"[bpcqrx]-[0-9a-f]{24}|[0-9a-f]{64}|\d{4}-[0-9a-f]{12}|[a-z][a-z0-9_]*(/[a-z_]*)?"  # ids, digests, releases, words
 )
 
 pytestmark = pytest.mark.xdist_group("airflow")
@@ -59,6 +59,8 @@ def ran(inside: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) ->
         type(first)(first.key, first.kind, {**first.options, "seed": "late"}, first.woman, first.fate).data()
     )
     os.utime(late, (LANDED_AT, LANDED_AT))
+    woman = population(2, 1).women[0]
+    (root / "people.txt").write_text(":".join(next(iter(woman.locals.items()))))
     stage, build, release = (f"{NAME}__{dag}" for dag in ("stage", "build_candidate", "release"))
     officer = {"user": "officer", "choice": "Approve"}
     steps = [
@@ -73,6 +75,7 @@ def ran(inside: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) ->
         {"dag": stage, "land": [str(late), str(root / "landing" / "late.dcm")]},
         {"dag": build},
         {"dag": release, "answers": [{"user": "officer", "choice": "Reject"}]},
+        {"dag": f"{NAME}__recall", "recall": [str(root / "project.toml"), str(root / "people.txt")]},
         {"dag": "refused__stage"},
         {"dag": "refused__build_candidate"},
     ]
@@ -146,6 +149,18 @@ def test_a_rejection_ends_the_run_as_failed_is_recorded_and_publishes_nothing(ra
     assert {record["triggered_by"] for record in records} == {"dag_test"}
     releases = {path.name for path in (ran.root / "release" / NAME / "releases").iterdir()}
     assert len(releases) == 1
+
+
+def test_a_recall_takes_back_and_asks_for_a_release_without(ran: Ran) -> None:
+    run = ran.of("recall")
+    assert (run["state"], set(ran.states("recall").values())) == ("success", {"success"})
+    found = verify(f"file://{ran.root}/release/{NAME}")
+    assert found.recalled > 0
+    assert (found.missing, found.changed) == ([], [])
+    (certificate,) = (ran.root / "release" / NAME / "certificates").glob("*.json")
+    assert json.loads(certificate.read_text())["removed"]["by_zone"]["release"] == found.recalled
+    latest = json.loads((ran.root / "candidate" / NAME / "latest.json").read_text())["candidate"]
+    assert not (ran.root / "candidate" / NAME / "approvals" / f"{latest}.json").exists()
 
 
 def test_a_refused_recipe_fails_at_once_and_fails_the_run(ran: Ran) -> None:
