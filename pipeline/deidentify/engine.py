@@ -69,7 +69,7 @@ def rewrite(source: Path, target: Path, plan: Plan, subject: Subject, *, expect:
     fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         size = os.fstat(fd).st_size
-        head = os.pread(fd, CHUNK, 0)
+        head = os.pread(fd, min(size, CHUNK), 0)
         done = False
         out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -179,8 +179,10 @@ def transform(source: Scan, plan: Plan, subject: Subject) -> tuple[bytes, tuple[
     if any(tag in plan.acts for tag, *_ in source.tail_elements):
         raise Refusal(Reason.UNSUPPORTED_STRUCTURE, source.tail_elements[0][0])
     found = work.uids
-    if not {0x0020000D, 0x0020000E, 0x00080018} <= found.keys():
+    if not all(map(found.get, (0x0020000D, 0x0020000E, 0x00080018))):
         raise Refusal(Reason.MISSING_UID)
+    if any(b"\\" in found[tag] for tag in (0x0020000D, 0x0020000E, 0x00080018)):
+        raise Refusal(Reason.VALUE_MALFORMED)
     syntax = EXPLICIT_LE if source.inflated else source.transfer_syntax
     sop_class = (source.value(0x00080016) or b"").rstrip(b"\0 ")
     header = b"".join([PREAMBLE, _meta(sop_class, found[0x00080018], syntax.encode()), *(piece for _, piece in pieces)])

@@ -68,7 +68,7 @@ def hash_rest(fd: int, digest: hashlib._Hash, offset: int) -> bytes:
 
 
 def _inspect(fd: int, size: int) -> Inspected:
-    head = os.pread(fd, CHUNK, 0)
+    head = os.pread(fd, min(size, CHUNK), 0)
     sha256 = hash_rest(fd, hashlib.sha256(head), len(head))
     try:
         result = scan(fd, size, head)
