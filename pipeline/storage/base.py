@@ -9,15 +9,19 @@ name of a landed object. Implementations: `local.py` (file://) and `s3.py` (s3:/
 
 from __future__ import annotations
 
+import errno
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 
+from pipeline.errors import StoreUnreachable
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, what the user may have of it, or what a file may
 _TEMPORARY = re.compile(r"(?:.*/)?\.tre-[0-9a-f]{16}(?:/.*)?", re.DOTALL)
 
 
@@ -124,3 +128,20 @@ def temporary() -> str:
 def is_temporary(key: str) -> bool:
     """Tell whether a segment of the key is a temporary name."""
     return ".tre-" in key and _TEMPORARY.fullmatch(key) is not None
+
+
+def disk_full(where: str) -> StoreUnreachable:
+    """Return the error of a disk without room: of the zone, or of this machine's temporary files."""
+    hint = "Make room there, then run it again: what was begun is finished, and nothing is done twice."
+    return StoreUnreachable(f"There is no room left on the disk of the {where} files.", hint=hint)
+
+
+@contextmanager
+def no_room(where: str) -> Iterator[None]:
+    """Turn what is raised where a disk is full while the block writes files of its own into the tree's error."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise disk_full(where) from None

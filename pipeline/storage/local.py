@@ -18,14 +18,23 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Literal
 from urllib.parse import unquote, urlsplit
 
 from pipeline.errors import NotFound, StoreDenied, StoreRefused, StoreUnreachable, TreError
-from pipeline.storage.base import Entry, check_key, check_prefix, is_temporary, temporary
+from pipeline.storage.base import (
+    FULL,
+    Entry,
+    check_key,
+    check_prefix,
+    disk_full,
+    is_temporary,
+    no_room,
+    temporary,
+)
 
 CHUNK = 1 << 20
 DEEPEST, LONGEST = 64, 3800  # directories below each other; bytes of a path, so that a name of 255 still fits PATH_MAX
@@ -37,16 +46,20 @@ _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.E
 
 
 class LocalStore:
-    """The ObjectStore of a directory. `create` makes the directory; without it, a missing one raises NotFound."""
+    """The ObjectStore of a directory. `create` makes the directory; without it, a missing one raises NotFound.
 
-    def __init__(self, url: str, *, create: bool = True) -> None:
+    `zone` is what errors call it.
+    """
+
+    def __init__(self, url: str, *, create: bool = True, zone: str = "zone's") -> None:
+        self._zone = zone
         parts = urlsplit(url)
         path = Path(unquote(parts.path, errors="surrogateescape"))
         odd = parts.netloc not in ("", "localhost") or parts.query or parts.fragment
         if parts.scheme != "file" or odd or not path.is_absolute():
             raise ValueError("a file zone's URL is file:///absolute/path")
         self.url = url.rstrip("/")
-        with _errors(writing=True):
+        with self._writing():
             if create:
                 path.mkdir(parents=True, exist_ok=True)
             self.root = path.resolve()  # the zone's own directory may be a link: the operator named it
@@ -135,7 +148,7 @@ class LocalStore:
 
     def create(self, key: str, data: bytes) -> bool:
         """As the protocol says; really atomic: the whole object is linked to its name, which fails where one is."""
-        with _errors(writing=True), self._parent(key, make=True) as (at, name), self._temporary(at) as (out, temp):
+        with self._writing(), self._parent(key, make=True) as (at, name), self._temporary(at) as (out, temp):
             _write(out, data)
             os.fsync(out)
             try:
@@ -152,7 +165,7 @@ class LocalStore:
     def put_file(self, key: str, path: Path, sha256: bytes) -> None:
         """As the protocol says; the digest is computed from the bytes as they are copied, before they have a name."""
         there = self.stat(key)
-        with _errors(writing=True):
+        with self._writing():
             if there is not None and there.regular and there.size == path.stat().st_size:
                 with os.fdopen(self._open(key), "rb") as stream:
                     if hashlib.file_digest(stream, "sha256").digest() == sha256:
@@ -171,7 +184,7 @@ class LocalStore:
         self._put(key, copy)
 
     def adopt(self, key: str, path: Path, sha256: bytes) -> None:
-        with _errors(writing=True), self._parent(key, make=True) as (at, name):
+        with self._writing(), self._parent(key, make=True) as (at, name):
             source = _open_regular(path)
             try:
                 os.fsync(source)
@@ -189,7 +202,7 @@ class LocalStore:
         path.unlink()
 
     def delete(self, key: str) -> None:
-        with _errors(writing=True):
+        with self._writing():
             try:
                 with self._parent(key) as (at, name):
                     os.unlink(name, dir_fd=at)
@@ -203,7 +216,7 @@ class LocalStore:
         above, _, start = check_prefix(prefix).rpartition("/")
         if not prefix:
             raise ValueError("a whole zone is not purged")
-        with _errors(writing=True):
+        with self._writing():
             try:
                 top = self._directory(_names(above) if above else [])
             except OSError as error:
@@ -267,11 +280,12 @@ class LocalStore:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        with _errors(writing=True):
+        with self._writing():
             self._sweep()
             path, held = self._claim()
         try:
-            yield path
+            with no_room(self._zone):
+                yield path
         finally:
             shutil.rmtree(path, ignore_errors=True)
             os.close(held)
@@ -299,10 +313,13 @@ class LocalStore:
                 finally:
                     os.close(held)
 
+    def _writing(self) -> AbstractContextManager[None]:
+        return _errors(writing=True, zone=self._zone)
+
     # ---- the way to a file -----------------------------------------------------------------------------------
     def _put(self, key: str, fill: Callable[[int], None]) -> None:
         """Give `key` the bytes that `fill` writes to a descriptor, whole or not at all."""
-        with _errors(writing=True), self._parent(key, make=True) as (at, name), self._temporary(at) as (out, temp):
+        with self._writing(), self._parent(key, make=True) as (at, name), self._temporary(at) as (out, temp):
             fill(out)
             os.fsync(out)
             os.rename(temp, name, src_dir_fd=at, dst_dir_fd=at)
@@ -399,15 +416,17 @@ def _entry(key: str, status: os.stat_result) -> Entry:
 
 
 @contextmanager
-def _errors(*, writing: bool = False) -> Iterator[None]:
+def _errors(*, writing: bool = False, zone: str = "zone's") -> Iterator[None]:
     """Turn OSError into the tree's, without the path it names."""
     try:
         yield
     except OSError as error:
-        raise _error(error.errno or 0, writing) from None
+        raise _error(error.errno or 0, writing, zone) from None
 
 
-def _error(number: int, writing: bool) -> TreError:
+def _error(number: int, writing: bool, zone: str) -> TreError:
+    if number in FULL:
+        return disk_full(zone)
     if number in _ABSENT and not writing:
         return NotFound("No object is there.")
     if number in (errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST):

@@ -29,9 +29,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 import boto3  # noqa: TID253  (this module is imported on use)
 from botocore.config import Config  # noqa: TID253
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError  # noqa: TID253
+from botocore.parsers import ResponseParserError  # noqa: TID253
 
-from pipeline.errors import NotFound, StoreDenied, StoreRefused, StoreUnreachable, TreError
-from pipeline.storage.base import Entry, check_key, check_prefix, is_temporary, temporary
+from pipeline.errors import EnvironmentUnfit, NotFound, StoreDenied, StoreRefused, StoreUnreachable, TreError
+from pipeline.storage.base import Entry, check_key, check_prefix, is_temporary, no_room, temporary
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -196,7 +197,7 @@ class S3Store:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(prefix="tre-", ignore_cleanup_errors=True) as directory:
+        with tempfile.TemporaryDirectory(prefix="tre-", ignore_cleanup_errors=True) as directory, no_room("temporary"):
             yield Path(directory)
 
     # ---- requests --------------------------------------------------------------------------------------------
@@ -306,8 +307,8 @@ class _Stream(io.RawIOBase):
         super().close()
 
 
-class _Exists(Exception):
-    """The store kept to If-None-Match: something is there."""
+class _Exists(StoreUnreachable):
+    """A condition was not met: to a create, something is there; to a request that set none, an answer to try again."""
 
 
 def _client(zone: str) -> S3Client:
@@ -315,10 +316,11 @@ def _client(zone: str) -> S3Client:
     key, secret = (os.environ.get(name + n) or None for n in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"))
     if bool(key) != bool(secret):
         raise StoreDenied(f"Of {name}ACCESS_KEY_ID and {name}SECRET_ACCESS_KEY only one is set.")
+    seconds = _seconds(name + "TIMEOUT_SECONDS")
     config = Config(
         s3={"addressing_style": "path"},
-        connect_timeout=CONNECT_SECONDS,
-        read_timeout=READ_SECONDS,
+        connect_timeout=min(CONNECT_SECONDS, seconds),
+        read_timeout=seconds,
         retries={"mode": "standard", "total_max_attempts": TRIES},
         max_pool_connections=32,
         request_checksum_calculation="when_required",
@@ -336,6 +338,17 @@ def _client(zone: str) -> S3Client:
         )
 
 
+def _seconds(name: str) -> float:
+    """Return how long a store may be silent."""
+    try:
+        seconds = float(os.environ.get(name) or READ_SECONDS)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds < 86_400:
+        raise EnvironmentUnfit(f"{name} is not a number of seconds.")
+    return seconds
+
+
 @cache
 def _session() -> boto3.session.Session:
     """One for the process: it reads boto's description of S3 once. Making clients of it takes the lock."""
@@ -347,11 +360,11 @@ def _errors() -> Iterator[None]:
     """Turn boto's errors into the tree's, without what they quote."""
     try:
         yield
-    except (ClientError, BotoCoreError) as error:
+    except (ClientError, BotoCoreError, ResponseParserError) as error:
         raise _error(error) from None
 
 
-def _error(error: ClientError | BotoCoreError) -> Exception:
+def _error(error: ClientError | BotoCoreError | ResponseParserError) -> TreError:
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return StoreDenied("No credentials for an S3 store.", hint="Set TRE_<ZONE>_ACCESS_KEY_ID and its kin.")
     if not isinstance(error, ClientError):  # no connection, no answer in time, an answer that broke off
@@ -363,7 +376,7 @@ def _error(error: ClientError | BotoCoreError) -> Exception:
     if code in ("BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"):
         return _mismatch()
     if status == 412 or code == "PreconditionFailed":
-        return _Exists()
+        return _Exists(f"An S3 store could not do this now ({said}).")
     if code == "NoSuchBucket":
         return StoreRefused("An S3 store has no such bucket.", hint="Create the bucket of the zone's URL.")
     if status == 404:

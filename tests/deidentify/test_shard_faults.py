@@ -40,7 +40,7 @@ def staged(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "failure",
-    [StoreUnreachable("The store does not answer."), OSError(errno.ENOSPC, "no space left")],
+    [StoreUnreachable("The store does not answer."), OSError(errno.EIO, "input/output error")],
     ids=lambda e: type(e).__name__,
 )
 def test_a_failing_store_or_machine_leaves_the_part_undone(staged, monkeypatch, failure):

@@ -193,16 +193,6 @@ def small_files(fault: dict[str, Any]) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (fault["bytes"], resource.RLIM_INFINITY))
 
 
-def short_lease(fault: dict[str, Any]) -> None:
-    """Let leases run out after `seconds`, also for a process that stands still; then as `dying`."""
-    from pipeline.storage import lease
-
-    whole = lease.hold
-    lease.hold = lambda store, key: whole(store, key, seconds=fault["seconds"])
-    if "when" in fault:
-        dying(fault)
-
-
 def no_lease(_: dict[str, Any]) -> None:
     """As when two publishers both believe that they hold it."""
     from pipeline.storage import lease
@@ -210,7 +200,7 @@ def no_lease(_: dict[str, Any]) -> None:
     lease.hold = lambda *_, **__: contextlib.nullcontext()
 
 
-FAULTS = {f.__name__: f for f in (recording, dying, dying_anywhere, full, small_files, short_lease, no_lease)}
+FAULTS = {f.__name__: f for f in (recording, dying, dying_anywhere, full, small_files, no_lease)}
 
 
 # ---- a child -------------------------------------------------------------------------------------------------------
@@ -236,13 +226,10 @@ class Inline:
 
 
 def alone() -> None:
-    """Do in this process what the product does in children."""
+    """Publish in this process, not in a child: it is this one that is broken."""
     from pipeline.publish import process
-    from pipeline.stage import run as staging
 
     process.subprocess = SimpleNamespace(Popen=Inline, DEVNULL=None, PIPE=None)  # type: ignore[assignment]
-    whole = staging.read_all
-    staging.read_all = lambda landing, entries, most, _: whole(landing, entries, most, 0)
 
 
 def impatient() -> None:
@@ -277,6 +264,7 @@ def child(order: dict[str, Any]) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     Path(order["out"]).write_text(json.dumps(answer, default=str))
     sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(code)
 
 
