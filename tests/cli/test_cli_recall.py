@@ -1,4 +1,4 @@
-"""`tre recall` in a process of its own: what it prints, what it refuses, and a store of versions that it leaves without."""
+"""`tre recall` in a process of its own: what it prints, what it refuses, what it leaves in buckets with versions."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from pipeline import layout
 from pipeline.errors import LeaseHeld, PublishRefused
 from pipeline.publish.release import publish
 from pipeline.publish.verify import examine, verify
-from pipeline.storage import open_store
+from pipeline.storage import open_store, tables
 
 OUTSIDE = ("run.json", "/leases/")  # outside every digest
 
@@ -202,6 +202,14 @@ def test_one_publisher_at_a_time(small):
 def test_a_recalled_image_is_not_published_again(small):
     small.release.write(layout.tombstone(small.project, small.images.to_pylist()[0]["instance"]), b"{}")
     with pytest.raises(PublishRefused, match="1 images of this candidate were recalled"):
+        go(small)
+
+
+def test_rows_of_a_recalled_person_are_not_published_again(small):
+    """A person may have no image here, and rows in a clinical table."""
+    person = tables.read(small.candidate, layout.table(small.project, small.id, "patients"))["patient_id"][0].as_py()
+    small.release.write(layout.tombstone(small.project, person), b"{}")
+    with pytest.raises(PublishRefused, match="rows of people who were recalled"):
         go(small)
 
 
