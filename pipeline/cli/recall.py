@@ -58,9 +58,10 @@ def recall(
 ) -> None:
     """Take a person or instances back: out of the next release, and their images out of every release.
 
-    Writes an order, tombstones, removes the images with all versions, builds a candidate without them, removes what
-    older parts hold, and writes a certificate. The next release is approved and published as always. Start it again
-    after any stop.
+    Writes an order and tombstones, removes the images with all versions,
+    builds a candidate without them, removes the older parts that held them,
+    and certifies it. The next release is approved and published as always.
+    After any stop, start it again.
     """
     config = project.load(project_file, landing=landing, work=work, candidate=candidate, release=release)
     if order is None:
