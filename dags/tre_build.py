@@ -181,9 +181,10 @@ def release_dag(project: config.ProjectConfig, candidates: Asset) -> DAG:
     Shows an officer what the newest candidate holds and waits for **Approve** or **Reject** (Required Actions). The
     answer carries the digest of the candidate that was shown and stands for that candidate alone. Approve publishes it;
     Reject (which is recorded), or no answer within {project.approve.timeout_hours} hours, ends this run as failed,
-    and nothing is published. Whoever started the run cannot approve it. A newer candidate supersedes one that waits: approving the
-    old one is then refused. A candidate is decided once: where publishing failed after an approval, clear `publish` in
-    that run. `tre release verify` proves afterwards that the release is what its manifest says.
+    and nothing is published. Whoever started the run cannot approve it. A newer candidate supersedes one that waits:
+    approving the old one is then refused. A candidate is decided once: where publishing failed after an approval,
+    clear `publish` in that run, rather than start another. `tre release verify` proves afterwards that the release is
+    what its manifest says.
     """
     waits = DeadlineAlert(
         name="an approval waits",
