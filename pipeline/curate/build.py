@@ -70,11 +70,14 @@ def _sorted(flat: pa.Table) -> pa.Table:
     import pyarrow as pa
 
     flat = flat.sort_by([("instance", "ascending"), ("key", "ascending")])
-    digests = [value.hex() for value in flat["sha256"].to_pylist()]
-    names = zip(*(flat[c].to_pylist() for c in ("patient", "study", "series", "instance")), digests, strict=True)
-    paths = [layout.image_path(*name) for name in names]
-    flat = flat.append_column("digest", pa.array(digests, pa.string()))
-    return flat.append_column("path", pa.array(paths, pa.string()))
+    digests, paths = [], []
+    for batch in flat.select(["patient", "study", "series", "instance", "sha256"]).to_batches(max_chunksize=4096):
+        *names, raw = (column.to_pylist() for column in batch.columns)
+        hexed = [value.hex() for value in raw]
+        digests.append(pa.array(hexed, pa.string()))
+        paths.append(pa.array([layout.image_path(*row) for row in zip(*names, hexed, strict=True)], pa.string()))
+    flat = flat.append_column("digest", pa.chunked_array(digests, pa.string()))
+    return flat.append_column("path", pa.chunked_array(paths, pa.string()))
 
 
 # Facts of a person, a study, a series: which columns, and by what they are grouped.

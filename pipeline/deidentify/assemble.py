@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import layout
@@ -32,23 +33,24 @@ def survey(
     counts: dict[str, Counter[str]] = {}
 
     def add(table: Any) -> None:
-        for status, reason in zip(table["status"].to_pylist(), table["reason"].to_pylist(), strict=True):
-            counts.setdefault(status, Counter())[reason or ""] += 1
+        for row in table.group_by(["status", "reason"], use_threads=False).aggregate([([], "count_all")]).to_pylist():
+            counts.setdefault(row["status"], Counter())[row["reason"] or ""] += row["count_all"]
 
     for key in inventories:
         rows = tables.read(work, key, ["status", "reason"])
         add(rows.filter(pc.not_equal(rows["status"], Status.PENDING.value)))
     unsafe: set[str] = set()
-    passed: list[tuple[str, str]] = []
     for part in parts:
-        rows = tables.read(work, layout.outcomes(project, part), ["status", "reason", "study", "instance"])
-        add(rows)
-        for row in rows.to_pylist():
-            if row["reason"] == Reason.RESIDUAL_IDENTIFIER.value:
-                unsafe.add(row["study"])
-            elif row["status"] == Status.PENDING.value:
-                passed.append((row["instance"], row["study"]))
-    held = {instance: Reason.STUDY_QUARANTINED.value for instance, study in passed if study in unsafe}
+        rows = tables.read(work, layout.outcomes(project, part), ["status", "reason", "study"])
+        add(rows.select(["status", "reason"]))
+        leaking = rows.filter(pc.equal(rows["reason"], Reason.RESIDUAL_IDENTIFIER.value))
+        unsafe.update(leaking["study"].drop_null().to_pylist())
+    held: dict[str, str] = {}
+    studies = pa.array(sorted(unsafe), pa.string())
+    for part in parts if unsafe else ():
+        rows = tables.read(work, layout.outcomes(project, part), ["status", "study", "instance"])
+        passed = pc.and_(pc.equal(rows["status"], Status.PENDING.value), pc.is_in(rows["study"], value_set=studies))
+        held |= dict.fromkeys(rows.filter(passed)["instance"].to_pylist(), Reason.STUDY_QUARANTINED.value)
     plain = {status: dict(sorted(by_reason.items())) for status, by_reason in sorted(counts.items())}
     return plain, dict(sorted(held.items()))
 

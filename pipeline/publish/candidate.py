@@ -113,13 +113,22 @@ def digest(candidate: ObjectStore, project: str, candidate_id: str) -> str:
 
 def agree(images: pa.Table, instances: pa.Table) -> None:
     """Refuse images that the instances table does not tell of, or tells of otherwise. Raises CandidateFailed."""
-    left = sorted(zip(*(images[c].to_pylist() for c in ("instance", "path", "sha256", "bytes")), strict=True))
-    right = sorted(
-        zip(*(instances[c].to_pylist() for c in ("sop_instance_uid", "path", "sha256", "bytes")), strict=True)
-    )
-    if [(i, p, hex_of(s), b) for i, p, s, b in left] != [(i, p, hex_of(s), b) for i, p, s, b in right]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def told(table: pa.Table, *names: str) -> list[pa.ChunkedArray]:
+        rows = table.select(names).rename_columns(["instance", "path", "sha256", "bytes"])
+        if not pa.types.is_string(rows.schema.field("sha256").type):
+            hexed = pa.array([hex_of(value) for value in rows["sha256"].to_pylist()], pa.string())
+            rows = rows.set_column(2, "sha256", hexed)
+        # In Arrow, not as Python's tuples: a release may have millions of images.
+        return list(rows.sort_by([("instance", "ascending"), ("path", "ascending")]).columns)
+
+    left = told(images, "instance", "path", "sha256", "bytes")
+    right = told(instances, "sop_instance_uid", "path", "sha256", "bytes")
+    if not all(one.equals(other) for one, other in zip(left, right, strict=True)):
         raise CandidateFailed("The images and the instances table do not tell of the same objects.")
-    if len({row[1] for row in left}) != len(left):
+    if pc.count_distinct(left[1]).as_py() != images.num_rows:
         raise CandidateFailed("Two images would stand under one path.")
 
 

@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import layout, observe
 from pipeline.errors import CandidateFailed, NotFound, PublishRefused
@@ -32,6 +32,9 @@ from pipeline.publish.files import (
     stored,
 )
 from pipeline.storage import ObjectStore, tables
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 THREADS = 4  # enough to keep a store busy; each holds one image's file at most
 _ORDER = ("tables/", "README.md", "dictionary.", "report.", "validation/")
@@ -128,7 +131,7 @@ def _publish(
 
     copied = _copy_images(candidate, release, project, rows, dry_run)
     result = Published(
-        name, sequence, len(rows), sum(r["bytes"] for r in rows), len(copied), sum(copied), sha256(manifest), dry_run
+        name, sequence, rows.num_rows, _count(rows)["bytes"], len(copied), sum(copied), sha256(manifest), dry_run
     )
     if dry_run:
         return result
@@ -205,18 +208,18 @@ def _checked_files(
 
 def _images(
     candidate: ObjectStore, project: str, candidate_id: str, sealed: Mapping[str, Any], release: ObjectStore
-) -> list[dict[str, Any]]:
-    """Return the rows of images.parquet, by path. They agree with the instances table; none was recalled."""
+) -> pa.Table:
+    """Return images.parquet, by path. They agree with the instances table; none was recalled."""
     images = tables.read(candidate, layout.images_table(project, candidate_id))
     try:
         agree(images, tables.read(candidate, layout.table(project, candidate_id, "instances")))
     except CandidateFailed as error:
         raise PublishRefused(error.message, hint=_REBUILD) from None
-    rows: list[dict[str, Any]] = sorted(images.to_pylist(), key=lambda row: str(row["path"]))
+    rows = images.sort_by("path")
     if _count(rows) != {"count": sealed["images"]["count"], "bytes": sealed["images"]["bytes"]}:
         raise PublishRefused("The candidate's images are not as many as was approved.", hint=_REBUILD)
     gone = {entry.key for entry in release.list(layout.tombstones(project))}
-    recalled = {layout.tombstone(project, row["instance"]) for row in rows} & gone
+    recalled = {key for one in _rows(rows) if (key := layout.tombstone(project, one["instance"])) in gone}
     if recalled:
         raise PublishRefused(f"{len(recalled)} images of this candidate were recalled.", hint=_REBUILD)
     for name in sealed["totals"]:  # a person's tombstone: they may have no image, and rows in a clinical table
@@ -227,12 +230,20 @@ def _images(
     return rows
 
 
-def _count(rows: list[dict[str, Any]]) -> dict[str, int]:
-    return {"count": len(rows), "bytes": sum(row["bytes"] for row in rows)}
+def _count(rows: pa.Table) -> dict[str, int]:
+    import pyarrow.compute as pc
+
+    return {"count": rows.num_rows, "bytes": pc.sum(rows["bytes"]).as_py() or 0}
+
+
+def _rows(images: pa.Table) -> Iterator[dict[str, Any]]:
+    """Yield the rows; only a few thousand are Python's objects at once."""
+    for batch in images.to_batches(max_chunksize=4096):
+        yield from batch.to_pylist()
 
 
 def _copy_images(
-    candidate: ObjectStore, release: ObjectStore, project: str, rows: list[dict[str, Any]], dry_run: bool
+    candidate: ObjectStore, release: ObjectStore, project: str, rows: pa.Table, dry_run: bool
 ) -> list[int]:
     """Copy what is not there yet with the right bytes; return the sizes of what was copied."""
 
@@ -254,11 +265,11 @@ def _copy_images(
 
     def all_copied() -> Iterator[int | None]:
         with ThreadPoolExecutor(THREADS) as pool:
-            left = iter(rows)
+            left = _rows(rows)
             while window := list(islice(left, 64)):  # a failure ends the run after one window, not after all
                 yield from pool.map(copy, window)
 
-    return [size for size in observe.track(all_copied(), "images", len(rows)) if size is not None]
+    return [size for size in observe.track(all_copied(), "images", rows.num_rows) if size is not None]
 
 
 def _place(file: Mapping[str, Any]) -> tuple[int, str]:

@@ -132,7 +132,7 @@ def _stated(store: ObjectStore, project: str, release: str) -> tuple[bool, str |
 def _images(store: ObjectStore, project: str, table: str, found: Verified) -> None:
     if table in found.missing or table in found.changed:
         return  # said already; what it lists cannot be trusted
-    rows = tables.read(store, table, ["sop_instance_uid", "path", "sha256", "bytes"]).to_pylist()
+    rows = tables.read(store, table, ["sop_instance_uid", "path", "sha256", "bytes"])
     gone = {entry.key for entry in store.list(layout.tombstones(project))}
 
     def look(row: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
@@ -140,11 +140,11 @@ def _images(store: ObjectStore, project: str, table: str, found: Verified) -> No
 
     def looked() -> Iterator[tuple[dict[str, Any], str | None]]:
         with ThreadPoolExecutor(THREADS) as pool:
-            left = iter(rows)
+            left = (row for batch in rows.to_batches(max_chunksize=4096) for row in batch.to_pylist())
             while window := list(islice(left, 256)):
                 yield from pool.map(look, window)
 
-    for row, digest in observe.track(looked(), "images", len(rows)):
+    for row, digest in observe.track(looked(), "images", rows.num_rows):
         key = layout.image(project, row["path"])
         if layout.tombstone(project, row["sop_instance_uid"]) in gone:
             if digest is None:
