@@ -72,7 +72,8 @@ def text(doc: Mapping[str, Any]) -> str:
         f"De-identified instances that were meant: {doc['instances']}",
         f"Objects removed: {removed['by_zone']['release']} in the release zone, "
         f"{removed['by_zone']['candidate']} in the candidate zone",
-        f"Parts, clinical snapshots and candidates removed because they held some of it: {len(removed['replaced'])} "
+        "Parts, clinical snapshots, candidates and unfinished releases removed because they held some of it: "
+        f"{len(removed['replaced'])} "
         f"({sum(removed['replaced'].values())} objects; what others had in them was made again)",
         doc["versions"],
         f"First release without them: {doc['first_release_without'] or 'none yet: the candidate waits for approval'}",

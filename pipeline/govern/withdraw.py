@@ -44,6 +44,7 @@ class Meant:
     published: set[str] = field(default_factory=set)
     unpublished: set[str] = field(default_factory=set)
     rows: dict[str, dict[str, int]] = field(default_factory=dict)   # release → table → rows
+    half: set[str] = field(default_factory=set)     # releases that a killed publisher left: nobody was given them
 
 
 @dataclass(slots=True)
@@ -72,6 +73,9 @@ def withdraw(zones: Zones, order: Order) -> tuple[Meant, Found]:
             _tombstone(zones, order, name, meant)
         for prefix in sorted(meant.images):
             release.purge(layout.image(project, prefix))
+        for half in sorted(meant.half):
+            release.purge(layout.release_manifest(project, half))
+            release.purge(layout.in_release(project, half, ""))
         for candidate in sorted(meant.unpublished):     # its marker first: half of it must not look whole
             zones.candidate.purge(layout.candidate_manifest(project, candidate))
             zones.candidate.purge(layout.in_candidate(project, candidate, ""))
@@ -99,7 +103,7 @@ def sweep(zones: Zones, order: Order) -> tuple[Meant, Found]:
     again = sum(zones.release.purge(layout.image(project, prefix)) for prefix in sorted(left.images))
     rows = any(_rows_left(zones, one) for one in left.published)
     parts = any(True for part in left.parts for _ in candidate.list(layout.candidate_part(project, part)))
-    if again or rows or parts or left.dicom or left.clinical or left.unpublished:
+    if again or rows or parts or left.dicom or left.clinical or left.unpublished or left.half:
         raise RecallRefused("Something of what was recalled is still in a zone, or came back while it was removed.",
                             hint="Stop builds that were started before the recall, and carry it out again.")
     return meant, found
@@ -122,16 +126,16 @@ def meaning(zones: Zones, order: Order) -> Meant:
             meant.dicom.add(prefix)
             _image(meant, {"patient": patient, "study": study, "series": series, "instance": instance})
     meant.images |= {f"{patient}/" for patient in order.people}
-    published = set()
-    for release in _names(zones.release, layout.releases(project), layout.release_manifest("", "")):
-        manifest = json.loads(zones.release.read(layout.release_manifest(project, release)))
-        published.add(manifest["candidate"])
-        for file in manifest["files"]:
-            name = file["name"]
-            if name.startswith("tables/"):
-                key = layout.in_release(project, release, name)
-                if rows := _rows(zones.release, key, order, meant):
-                    meant.rows.setdefault(release, {})[name.removeprefix("tables/").removesuffix(".parquet")] = rows
+    given = _given(zones)
+    for release in _children(zones.release, layout.releases(project)):
+        folder = layout.in_release(project, release, "tables/")
+        counts = {entry.key.removeprefix(folder).removesuffix(".parquet"): rows
+                  for entry in zones.release.list(folder) if (rows := _rows(zones.release, entry.key, order, meant))}
+        if counts and release in given:
+            meant.rows[release] = counts
+        elif counts:
+            meant.half.add(release)
+    published = set(given.values())
     for snapshot in _children(zones.candidate, layout.clinical_snapshots(project)):
         prefix = layout.clinical(project, snapshot, "").removesuffix(".parquet")
         if order.people and any(_rows(zones.candidate, e.key, order, meant) for e in zones.candidate.list(prefix)):
@@ -190,6 +194,21 @@ def _rows_left(zones: Zones, candidate: str) -> bool:
     return any(True for prefix in layout.candidate_rows(zones.project, candidate) for _ in zones.candidate.list(prefix))
 
 
+def _given(zones: Zones) -> dict[str, str]:
+    """Return release → candidate of what researchers have been given: the current release and those before it."""
+    found: dict[str, str] = {}
+    try:
+        doc = json.loads(zones.release.read(layout.current(zones.project)))
+    except NotFound:
+        return found
+    while doc:
+        found[doc["release"]] = doc["candidate"]
+        before = doc["predecessor"]
+        key = layout.release_manifest(zones.project, before["release"]) if before else ""
+        doc = json.loads(zones.release.read(key)) if before else None
+    return found
+
+
 def _newest(zones: Zones) -> str | None:
     """Return the newest sealed candidate."""
     try:
@@ -229,6 +248,9 @@ def _note(zones: Zones, order: Order, meant: Meant) -> Found:
     held |= {one: [layout.clinical(project, one, "").removesuffix(".parquet")] for one in meant.clinical}
     held |= {one: [layout.in_candidate(project, one, "")] for one in meant.unpublished}
     held |= {one: layout.candidate_rows(project, one) for one in meant.published}
+    for half in meant.half:
+        folder = layout.in_release(project, half, "")
+        others[half] = max(others.get(half, 0), sum(1 for _ in zones.release.list(folder)))
     for name, prefixes in held.items():
         there = {entry.key for prefix in prefixes for entry in zones.candidate.list(prefix)}
         others[name] = max(others.get(name, 0), len([k for k in there if ("candidate", k) not in objects]))

@@ -210,6 +210,19 @@ def test_a_candidate_that_waits_is_taken_away(site: Site) -> None:
         steps.publish(site.project, waiting["candidate"])
 
 
+def test_what_a_killed_publisher_left_is_removed(site: Site) -> None:
+    """Tables of a release that nobody was given hold rows of theirs, and no later publication would finish it."""
+    site.project.write_text(site.project.read_text().replace("date_shift_days = 365", "date_shift_days = 364"))
+    site.deidentify()
+    sealed = site.candidate()
+    steps.approve(site.project, sealed["candidate"], sealed["digest"], "officer", "engineer", "approve")
+    assert killed("publish", "write", 3, site.project, sealed["candidate"])
+    releases = site.folder / "release" / NAME / "releases"
+    assert len(list(releases.glob("*/tables/instances.parquet"))) == 2
+    steps.recall(site.project, order(site, people=[someone(site)[0]]))
+    assert len(list(releases.iterdir())) == 1
+
+
 def test_the_published_candidate_cannot_be_published_again(site: Site) -> None:
     candidate = steps.newest_candidate(site.project)["candidate"]
     steps.recall(site.project, order(site, people=[someone(site)[0]]))
