@@ -23,6 +23,7 @@ from pipeline.model import Reason, Refusal
 from pipeline.storage import Entry, ObjectStore, open_store
 
 CHUNK = 32
+LOOKS = 3      # more, at an object that its store did not give while it answered otherwise
 Reader = Callable[[Path, int], Inspected]
 _SHARED = ("sop_class_uid", "study_uid", "series_uid", "transfer_syntax_uid", "modality", "study_date", "patient_id",
            "issuer")
@@ -95,10 +96,16 @@ def read_all(landing: ObjectStore, entries: Sequence[Entry], max_bytes: int, wor
             yield entry, _refused(entry, Reason.UNREADABLE)
     if denied > 1 and not tried:
         raise StoreDenied("Landing lists its objects, and these credentials may read none of them.")
-    found = _in_processes(landing, again, max_bytes, 1, reader, limits) if count else (
-        (entry, look(landing, entry, max_bytes, reader)) for entry in again)
-    for entry, result in found:
-        yield entry, result if isinstance(result, Inspected) else _refused(entry, Reason.UNREADABLE)
+    for left in reversed(range(LOOKS)):
+        found = _in_processes(landing, again, max_bytes, 1, reader, limits) if count else (
+            (entry, look(landing, entry, max_bytes, reader)) for entry in again)
+        again = []
+        for entry, result in found:
+            if result is StoreUnreachable and left:
+                landing.stat(entry.key)
+                again.append(entry)
+            else:
+                yield entry, result if isinstance(result, Inspected) else _refused(entry, Reason.UNREADABLE)
 
 
 def look(landing: ObjectStore, entry: Entry, max_bytes: int, reader: Reader = inspect, clock: Clock | None = None,

@@ -46,7 +46,7 @@ def test_a_full_disk(step: str, zone: str, room: int, bench: Bench) -> None:
 def test_no_room_for_what_the_engine_writes(bench: Bench) -> None:
     """Not the store's own write: a worker's, into scratch. The kernel refuses it."""
     bench.before("deidentify")
-    refused(bench, "deidentify", "candidate", {"kind": "small_files", "bytes": 5000})
+    refused(bench, "deidentify", "work", {"kind": "small_files", "bytes": 5000})
     assert not list((bench.folder / "candidate").rglob("*.dcm"))
     finished(bench, "deidentify")
 
