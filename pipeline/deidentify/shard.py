@@ -120,7 +120,8 @@ def run(job: Job, work: ObjectStore, part: str, decided: Sequence[Decided]) -> d
         return _person(job, stores[0], scratch, person, people[person], decided, clock, without)
 
     order = sorted(people)
-    with job.candidate.scratch() as scratch, closing(each(order, work_on, limits=job.limits)) as done:
+    # In the identifiable zone: until it is searched, an output may hold an identifier, and a kill may leave it there.
+    with work.scratch() as scratch, closing(each(order, work_on, limits=job.limits)) as done:
         for person, answer in track(done, "de-identifying people", total=len(order)):
             for kind in answer.surprises:
                 event("deidentify.surprise", part=part, error=kind)
@@ -192,6 +193,7 @@ def _person(
             answer.surprises.append(type(error).__name__)
             refused[one.index] = Reason.ENGINE_FAILED, None
     clock.stop()
+    said: dict[tuple[str, ...], list[str]] = {}     # images of a person say much the same: sent, and held, once
     for one in made:
         index, result = one.index, one.result
         if result.study in unsafe:
@@ -200,8 +202,9 @@ def _person(
         if index in refused:
             (scratch / f"{index}.dcm").unlink()
         else:
+            same = {path: said.setdefault((path, *values), values) for path, values in one.facts.items()}
             answer.passed.append(_Passed(index, result.study, result.series, result.instance, result.sha256,
-                                         result.size, one.facts))
+                                         result.size, same))
     return answer
 
 
