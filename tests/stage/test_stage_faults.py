@@ -14,6 +14,7 @@ from stage_kit import PROJECT, image, inventories, open_zones, tree
 
 from pipeline import layout
 from pipeline.errors import LeaseHeld
+from pipeline.isolate import Limits
 from pipeline.stage import batches, inventory, run
 from pipeline.stage.inventory import read_all
 from pipeline.storage import lease, tables
@@ -181,7 +182,7 @@ def test_a_stage_that_slept_through_another_stops_before_it_commits(zones, monke
 
 
 READER = """
-import os, signal
+import os, signal, time
 from pipeline.dicom.inspect import inspect
 
 def reader(path, max_bytes):
@@ -189,6 +190,12 @@ def reader(path, max_bytes):
         os.kill(os.getpid(), signal.SIGKILL)
     if path.name.startswith("raiser"):
         raise MemoryError
+    if path.name.startswith("sleeper"):
+        time.sleep(60)
+    if path.name.startswith("hoarder"):
+        held = []
+        while True:
+            held.append(bytes(1 << 20))
     return inspect(path, max_bytes)
 """
 
@@ -196,7 +203,8 @@ def reader(path, max_bytes):
 def test_an_object_that_kills_its_reader_takes_no_neighbour_along(zones, tmp_path, monkeypatch):
     for n in range(12):
         zones.put(f"{n:02}.dcm", image(n))
-    for name in ("killer1", "killer2", "raiser"):
+    hostile = ["hoarder", "killer1", "killer2", "raiser", "sleeper"]
+    for name in hostile:
         zones.put(name, image(name))
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules" / "fatal_reader.py").write_text(READER)
@@ -205,8 +213,9 @@ def test_an_object_that_kills_its_reader_takes_no_neighbour_along(zones, tmp_pat
 
     monkeypatch.setattr(inventory, "CHUNK", 3)
     entries = list(zones.landing.list())
-    found = list(read_all(zones.landing, entries, 10**9, 2, fatal_reader.reader))
+    limits = Limits(seconds=1, megabytes=64)
+    found = list(read_all(zones.landing, entries, 10**9, 2, fatal_reader.reader, limits))
     sys.modules.pop("fatal_reader")
     assert sorted(e.key for e, _ in found) == [e.key for e in entries]
     refused = {e.key: i.refusal.reason for e, i in found if i.refusal}
-    assert refused == dict.fromkeys(["killer1", "killer2", "raiser"], "reading_limit_exceeded")
+    assert refused == dict.fromkeys(hostile, "reading_limit_exceeded")
