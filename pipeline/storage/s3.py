@@ -109,7 +109,8 @@ class S3Store:
     @contextmanager
     def open(self, key: str) -> Iterator[BinaryIO]:
         with _errors():
-            body = self._client.get_object(Bucket=self._bucket, Key=self._key(key))["Body"]
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key))
+            body, _ = answer["Body"], answer["ContentLength"]  # without its length, an end too early would not be seen
         with io.BufferedReader(_Stream(body), CHUNK) as stream:
             yield stream
 
@@ -207,7 +208,9 @@ class S3Store:
     def _head(self, key: str) -> Any:
         try:
             with _errors():
-                return self._client.head_object(Bucket=self._bucket, Key=self._key(key))
+                head = self._client.head_object(Bucket=self._bucket, Key=self._key(key))
+                _ = head["ContentLength"], head["LastModified"], head["ETag"]
+                return head
         except NotFound:
             return None
 
@@ -362,6 +365,8 @@ def _errors() -> Iterator[None]:
         yield
     except (ClientError, BotoCoreError, ResponseParserError) as error:
         raise _error(error) from None
+    except KeyError:
+        raise StoreUnreachable("An S3 store's answer broke off: it lacks a field.") from None
 
 
 def _error(error: ClientError | BotoCoreError | ResponseParserError) -> TreError:

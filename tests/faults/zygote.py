@@ -269,11 +269,17 @@ def child(order: dict[str, Any]) -> None:
 
 
 def main() -> None:
+    import gc
+
     import boto3  # noqa: F401
+    import deid.config  # noqa: F401
     import duckdb  # noqa: F401
     import great_expectations  # noqa: F401
+    import matplotlib.backends.backend_svg
     import matplotlib.figure  # noqa: F401
     import pandas  # noqa: F401
+    import pyarrow.dataset
+    import pyarrow.pandas_compat  # noqa: F401
 
     import pipeline.cli.main
     import pipeline.curate.build
@@ -290,6 +296,7 @@ def main() -> None:
     import pipeline.storage.s3
     import pipeline.validate.run  # noqa: F401
 
+    gc.freeze()  # or each child's collector would copy all that is shared
     for line in sys.stdin:
         order = json.loads(line)
         if "start" in order:
