@@ -145,6 +145,7 @@ def validate(project: Project, candidate: str) -> Result:
         raise CandidateFailed(f"{len(found.critical)} critical expectations failed: {', '.join(found.critical[:5])}.",
                               hint="Read the candidate's validation results, mend the data or the suite, build again.")
     if found.withheld or found.dropped:
+        made.clear()        # before they are built again
         made = build(store, config.name, plan, without=found.withheld, dropped=found.dropped)
     digest = seal(store, config.name, candidate, tables=made, results=found.results, plan=plan,
                   images=images(store, config.name, plan, without=found.withheld),
