@@ -31,6 +31,7 @@ CHARACTER_SET = 0x00080005
 UID = re.compile(rb"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 _DIGITS = re.compile(rb"[0-9+\-.eE \\\0]*")
 NUMBER = {b"DS": _DIGITS, b"IS": _DIGITS, b"AS": re.compile(rb"([0-9]{3}[DWMY] *\\?)*\0?")}
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")      # all but TAB, LF, FF, CR, ESC (PS3.5 6.1.3)
 _PLAIN = frozenset(b"AT FD FL SL SS SV UL US UV".split())
 _MOVES = frozenset({Op.DATE, Op.DATETIME, Op.TIME})
 _TIME_OF = {0x00080020: 0x00080030, 0x00080021: 0x00080031, 0x00080022: 0x00080032, 0x00080023: 0x00080033}
@@ -110,6 +111,8 @@ class Work:
         if vr in NUMBER:
             if not NUMBER[vr].fullmatch(raw):
                 raise Refusal(Reason.VALUE_MALFORMED, tag)
+        elif vr in TEXT and _CONTROL.search(raw.rstrip(b" \0")):      # text may hide behind them
+            raise Refusal(Reason.VALUE_MALFORMED, tag)
         elif vr in TEXT and (self.escapes or not raw.isascii()) and "\ufffd" in decode(raw, self.codecs):
             raise Refusal(Reason.CHARSET_UNSUPPORTED, tag)
 

@@ -6,6 +6,7 @@ Pure. What does not parse raises Refusal(PIXEL_STREAM_UNSAFE), and so do bytes b
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from itertools import pairwise
 from struct import unpack, unpack_from
 
@@ -15,20 +16,17 @@ PIXEL_DATA = 0x7FE00010
 Patches = list[tuple[int, int]]     # (offset, length) of what is to be blanked
 
 
-_FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})      # SOF0 to SOF15, SOF55 of JPEG-LS
-_MARKER = re.compile(rb"\xff+[^\x00\xff]", re.DOTALL)
-
-
 def jpeg_segments(stream: bytes) -> tuple[Patches, tuple[int, int]]:
     """Return the ranges of a JPEG or JPEG-LS stream that hold comments or application data, and its (rows, columns).
 
     ITU-T T.81 B.1.1.3, T.87 C. JFIF's, Adobe's and HP's (mrfx, a colour transform) own segments are kept at their
-    standard lengths. Raises Refusal for what does not parse, and for bytes behind the end of the image but padding.
+    standard lengths. Raises Refusal for what does not parse, for segments that no part of the image needs or that hold
+    more than they should, and for bytes behind the end of the image but padding.
     """
     if stream[:2] != b"\xff\xd8":
         raise _unsafe()
     found: Patches = []
-    shape = (0, 0)
+    shape, frame, lossless_parameters = (0, 0), 0, False
     pos = 2
     while True:
         match = _MARKER.match(stream, pos)
@@ -36,27 +34,63 @@ def jpeg_segments(stream: bytes) -> tuple[Patches, tuple[int, int]]:
             raise _unsafe()
         marker, pos = stream[match.end() - 1], match.end()
         if marker == 0xD9:
-            if stream[pos:].strip(b"\0\xff"):
+            if stream[pos:].strip(b"\0\xff") or (lossless_parameters and frame != 0xF7):
                 raise _unsafe()
             return found, shape
-        if 0xD0 <= marker <= 0xD8 or marker == 0x01:
-            raise _unsafe()
         if pos + 2 > len(stream):
             raise _unsafe()
         (length,) = unpack_from(">H", stream, pos)
         body, after = pos + 2, pos + length
         if length < 2 or after > len(stream):
             raise _unsafe()
+        content = stream[body:after]
         if marker in _FRAMES and length >= 8:
-            shape = unpack_from(">HH", stream, body + 1)
-        keep = (marker == 0xE0 and length == 16 and stream[body:body + 5] == b"JFIF\0") or (
-            marker == 0xEE and length == 14 and stream[body:body + 5] == b"Adobe") or (
-            marker == 0xE8 and length <= 8 and stream[body:body + 4] == b"mrfx")
-        if (0xE0 <= marker <= 0xEF and not keep) or marker == 0xFE or 0xF0 <= marker <= 0xF6 or 0xF9 <= marker <= 0xFD:
-            found.append((body, length - 2))
+            shape, frame = unpack_from(">HH", content, 1), marker
+        if marker == 0xFE or 0xE0 <= marker <= 0xEF:
+            if not _own(marker, content):
+                found.append((body, length - 2))
+        elif marker not in _WELL_FORMED or not _WELL_FORMED[marker](content):
+            raise _unsafe()
+        lossless_parameters |= marker == 0xF8
         pos = after
         if marker == 0xDA:
             pos = _end_of_scan(stream, pos)
+
+
+def _own(marker: int, content: bytes) -> bool:
+    """Whether application data is part of how the image is read, and no longer than that."""
+    return (marker == 0xE0 and len(content) == 14 and content[:5] == b"JFIF\0") or (
+        marker == 0xEE and len(content) == 12 and content[:5] == b"Adobe") or (
+        marker == 0xE8 and len(content) <= 6 and content[:4] == b"mrfx")
+
+
+def _tables(content: bytes, size: Callable[[bytes], int]) -> bool:
+    """Whether a segment is one table after another to its end; `size` gives that of the table at the start."""
+    while content:
+        n = size(content)
+        if not 0 < n <= len(content):
+            return False
+        content = content[n:]
+    return True
+
+
+def _huffman_size(content: bytes) -> int:
+    return 17 + sum(content[1:17]) if len(content) >= 17 else 0
+
+
+_FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})      # SOF0 to SOF15, SOF55 of JPEG-LS
+# marker → whether its content is all that it should be; other segments than these are no part of an image
+_WELL_FORMED: dict[int, Callable[[bytes], bool]] = {
+    **dict.fromkeys(_FRAMES, lambda c: len(c) >= 6 and len(c) == 6 + 3 * c[5]),
+    0xC4: lambda c: _tables(c, _huffman_size),                                              # DHT
+    0xCC: lambda c: len(c) % 2 == 0,                                                        # DAC
+    0xDA: lambda c: len(c) >= 4 and len(c) == 4 + 2 * c[0],                                 # SOS
+    0xDB: lambda c: _tables(c, lambda t: 129 if t[0] >> 4 else 65),                         # DQT
+    0xDC: lambda c: len(c) == 2,                                                            # DNL
+    0xDD: lambda c: len(c) in (2, 3, 4),                                                    # DRI
+    0xF8: lambda c: c[:1] == b"\1" and len(c) == 11,                                        # LSE: preset parameters
+}
+_MARKER = re.compile(rb"\xff+[^\x00\xff]", re.DOTALL)
 
 
 def _unsafe() -> Refusal:
@@ -103,10 +137,12 @@ def jpeg_2000_segments(stream: bytes) -> tuple[Patches, tuple[int, int]]:
                 raise _unsafe()
             pos, tile_end = tile_end, -1
             continue
-        if marker < 0xFF4F or pos + 4 > len(stream):
+        if marker not in _CODESTREAM or pos + 4 > len(stream):
             raise _unsafe()
         (length,) = unpack_from(">H", stream, pos + 2)
         if length < 2 or pos + 2 + length > len(stream):
+            raise _unsafe()
+        if marker == 0xFF63 and length != 2 + 4 * int.from_bytes(stream[40:42], "big"):     # registration of components
             raise _unsafe()
         if marker == 0xFF64:            # comment: its registration (2 bytes) stays, its text goes
             found.append((pos + 6, length - 4))
@@ -118,6 +154,11 @@ def jpeg_2000_segments(stream: bytes) -> tuple[Patches, tuple[int, int]]:
             if tile_end > len(stream):
                 raise _unsafe()
         pos += 2 + length
+
+
+# ITU-T T.800 A.2: SIZ, COD, COC, TLM, PLM, PLT, QCD, QCC, RGN, POC, PPM, PPT, CRG, COM, SOT
+_CODESTREAM = frozenset({0xFF51, 0xFF52, 0xFF53, 0xFF55, 0xFF57, 0xFF58, 0xFF5C, 0xFF5D, 0xFF5E, 0xFF5F, 0xFF60, 0xFF61,
+                         0xFF63, 0xFF64, 0xFF90})
 
 
 def _last_marker(stream: bytes) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import layout
-from pipeline.errors import SchemaTooNew
+from pipeline.errors import SchemaTooNew, TreError
 from pipeline.ledger.sources import Subject, inventories
 from pipeline.model import Status
 from pipeline.schemas import SCHEMA_VERSION
@@ -171,10 +171,18 @@ class View:
 
 @contextmanager
 def opened(project: str, work: ObjectStore, candidate: ObjectStore, release: ObjectStore) -> Iterator[View]:
-    """Yield a View on a temporary database that only this user can read; it is removed on exit."""
+    """Yield a View on a temporary database that only this user can read; it is removed on exit.
+
+    It names sources, so it stands in the work zone's scratch, which clears what a killed process left; elsewhere only
+    for a reader that may not write there.
+    """
     import duckdb
 
-    with tempfile.TemporaryDirectory(prefix="tre-ledger-") as scratch:
+    with ExitStack() as stack:
+        try:
+            scratch = stack.enter_context(work.scratch())
+        except TreError:
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tre-ledger-")))
         con = duckdb.connect(str(Path(scratch) / "ledger.duckdb"), config={
             "memory_limit": MEMORY, "temp_directory": str(Path(scratch) / "spill"), "preserve_insertion_order": False,
             "threads": min(2, os.cpu_count() or 1), "autoinstall_known_extensions": False})

@@ -254,7 +254,8 @@ def test_any_word_in_any_case_and_encoding_is_found_at_any_offset(word, codec, n
         return
     tokens = Tokens.of([("name", word)])
     # Some capital letters have no small one of their own in the set: such a form is somebody else's spelling.
-    value = bytes(shift) + noise.replace(b"\x1b", b"") + b"\0" + raw + b"\0 " if len(raw) >= 8 else b"[" + raw + b"]"
+    noise = noise.replace(b"\x1b", b"").replace(b".99", b"")        # no escape, and no deflated transfer syntax
+    value = bytes(shift) + noise + b"\0" + raw + b"\0 " if len(raw) >= 8 else b"[" + raw + b"]"
     vr = "UN" if len(raw) >= 8 else "LT"
     assert search(output(element(0x00104000, vr, value), charset="ISO_IR 192"), tokens) == [Hit(0x00104000, "name")]
 
