@@ -1,7 +1,7 @@
 """`make demo`: from a landing full of files to a published release, by Airflow, on this machine alone.
 
 DEMO_STORE=s3|file  what the zones stand on (default s3: Swift on 127.0.0.1)     KEEP=1  leave Airflow up afterwards
-SIZE=n              women in the population (default 12)                       DEMO_DIR  where to work (default .demo)
+SIZE=n              women in the population (default 48)                       DEMO_DIR  where to work (default .demo)
 ACCEPT=1            after a change that is meant to move the totals: write them to expected.json, for the review to see
 
 Everything stands below .demo/, which each run makes anew. The totals must be those of expected.json.
@@ -29,7 +29,7 @@ from pipeline.errors import TreError
 from pipeline.model import Status
 
 PROJECT = "demo-screening"
-WOMEN = 12
+WOMEN = 48
 STEPS = ("stage", "build_candidate", "release")
 ZONES = ("landing", "work", "candidate", "release")
 COUNTED = frozenset(map(str, Status))
