@@ -139,6 +139,15 @@ def all_quarantine_closed(project: str) -> str:
     return f"{project}/quarantine/closed/"
 
 
+def all_retries(project: str) -> str:
+    return f"{project}/quarantine/retries/"
+
+
+def retries(project: str, source_sha256: str) -> str:
+    """How often an object is to be tried again under the same plan: part of its part's id."""
+    return f"{project}/quarantine/retries/{source_sha256}.json"
+
+
 def quarantine_closed(project: str, source_sha256: str) -> str:
     return f"{project}/quarantine/closed/{source_sha256}.json"
 

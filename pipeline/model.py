@@ -145,6 +145,8 @@ REASONS: dict[Reason, tuple[Status, str]] = {
     R.EXPECTATION_FAILED: (S.WITHHELD, "A row of this instance failed an expectation of quarantine severity."),
     R.RECALLED: (S.RECALLED, "Taken back by a recall of the instance or of its person: it stays out for good."),
 }
+# Reasons under which the same object may pass another time though nothing of its plan has changed.
+TRANSIENT = frozenset({R.SOURCE_MISSING, R.ENGINE_FAILED, R.LIMIT_EXCEEDED})
 del R, S
 
 

@@ -8,31 +8,25 @@ before its step runs.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 from pipeline import layout
-from pipeline.config import ProjectConfig, load
+from pipeline.config import ProjectConfig
 from pipeline.errors import CandidateFailed, NotFound, PartsMissing, UsageError
-from pipeline.model import Reason
-from pipeline.storage import ObjectStore, open_store
-
-if TYPE_CHECKING:
-    from pipeline.deidentify.shard import Decided, Person
+from pipeline.side import Identifiable, Project, config_of, suites_dir, zone
+from pipeline.storage import ObjectStore
 
 Result = dict[str, Any]
-Project = str | Path | ProjectConfig
 
 
 def stage(project: Project, *, dry_run: bool = False) -> Result:
     """Freeze what has landed into a batch. Result: batch (None where nothing is new), counts, shards, arriving."""
     from pipeline.stage.run import stage as run
 
-    side = _Identifiable(project)
+    side = Identifiable(project)
     result = run(side.config, side.landing, side.work, eligible=lambda row: side.decide(row).reason, dry_run=dry_run)
     return {**asdict(result), "dry_run": dry_run}
 
@@ -42,7 +36,7 @@ def pending_shards(project: Project) -> list[Result]:
 
     Raises CrosswalkRefused where a known person would become another.
     """
-    side = _Identifiable(project)
+    side = Identifiable(project)
     done, wanted = side.parts_done(), list(side.wanted())
     side.guard(wanted, remember=False)
     return [{"batch": w.batch, "shard": w.shard, "part": w.part} for w in wanted if w.part not in done]
@@ -52,7 +46,7 @@ def deidentify(project: Project, batch: str, shard: int) -> Result:
     """De-identify one shard into its part. Result: part, counts by `status` or `status/reason`."""
     from pipeline.deidentify.shard import Job, run
 
-    side = _Identifiable(project)
+    side = Identifiable(project)
     decided = side.decided(batch, shard)
     part = side.part(decided)
     if side.work.stat(layout.outcomes(side.config.name, part)) is not None:
@@ -63,11 +57,23 @@ def deidentify(project: Project, batch: str, shard: int) -> Result:
     return {"part": part, "counts": run(job, side.work, part, decided), "done_before": False}
 
 
+def retry(project: Project, source_sha256: str) -> Result:
+    """Have a quarantined object (its digest in hex) tried again: its shard gets a new part. Result: attempt.
+
+    Parts are immutable, so the attempt is part of the new part's id.
+    """
+    side = Identifiable(project)
+    attempt = side.retries.get(source_sha256, 0) + 1
+    doc = json.dumps({"schema_version": layout.SCHEMA_VERSION, "attempt": attempt}).encode()
+    side.work.write(layout.retries(side.config.name, source_sha256), doc)
+    return {"attempt": attempt}
+
+
 def clinical(project: Project) -> Result:
     """Pseudonymise the clinical tables into one snapshot. Result: clinical (its id), rows and counts by table."""
     from pipeline.storage import tables
 
-    side = _Identifiable(project)
+    side = Identifiable(project)
     snapshot = side.clinical_snapshot
     if snapshot.id:
         for name, table in snapshot.tables.items():
@@ -85,7 +91,7 @@ def assemble(project: Project) -> Result:
     from pipeline.deidentify import assemble as room
     from pipeline.stage import batches
 
-    side = _Identifiable(project)
+    side = Identifiable(project)
     config, name = side.config, side.config.name
     wanted = list(side.wanted())
     parts = [w.part for w in wanted]
@@ -114,8 +120,8 @@ def curate(project: Project, candidate: str) -> Result:
     from pipeline.curate.build import build
     from pipeline.storage import tables
 
-    config = _config(project)
-    store = _zone(config, "candidate")
+    config = config_of(project)
+    store = zone(config, "candidate")
     made = build(store, config.name, _plan(store, config, candidate))
     for name, table in made.items():
         tables.write(store, layout.curated(config.name, candidate, name), table)
@@ -133,12 +139,12 @@ def validate(project: Project, candidate: str) -> Result:
     from pipeline.storage import tables
     from pipeline.validate.run import validate as run
 
-    config = _config(project)
-    store = _zone(config, "candidate")
+    config = config_of(project)
+    store = zone(config, "candidate")
     plan = _plan(store, config, candidate)
     names = _curated(store, config, candidate)
     made = {name: tables.read(store, layout.curated(config.name, candidate, name)) for name in names}
-    found = run(made, _suites_dir(config))
+    found = run(made, suites_dir(config))
     if found.critical:
         for name, result in found.results.items():
             store.write(layout.validation(config.name, candidate, name), json.dumps(result, sort_keys=True).encode())
@@ -162,8 +168,8 @@ def newest_candidate(project: Project) -> Result:
     from pipeline.govern.approval import standing
     from pipeline.publish.candidate import digest
 
-    config = _config(project)
-    store = _zone(config, "candidate")
+    config = config_of(project)
+    store = zone(config, "candidate")
     candidate = str(json.loads(store.read(layout.latest_candidate(config.name)))["candidate"])
     return {"candidate": candidate, "digest": digest(store, config.name, candidate),
             "decision": standing(store, config.name, candidate)}
@@ -173,8 +179,8 @@ def candidate_summary(project: Project, candidate: str) -> Result:
     """Return what an officer is shown of a candidate: its digest and about twenty lines."""
     from pipeline.publish.candidate import digest, summary_lines
 
-    config = _config(project)
-    store = _zone(config, "candidate")
+    config = config_of(project)
+    store = zone(config, "candidate")
     manifest = json.loads(store.read(layout.candidate_manifest(config.name, candidate)))
     return {"candidate": candidate, "digest": digest(store, config.name, candidate),
             "lines": summary_lines(manifest, _current(config))}
@@ -185,8 +191,8 @@ def approve(project: Project, candidate: str, digest: str, approver: str, trigge
     """Record who decided what of exactly these bytes. Raises ApprovalRefused."""
     from pipeline.govern.approval import record
 
-    config = _config(project)
-    record(_zone(config, "candidate"), config, candidate, digest, approver, triggered_by, decision, datetime.now(UTC))
+    config = config_of(project)
+    record(zone(config, "candidate"), config, candidate, digest, approver, triggered_by, decision, datetime.now(UTC))
     return {"candidate": candidate, "digest": digest, "decision": decision}
 
 
@@ -198,8 +204,8 @@ def publish(project: Project, candidate: str, *, run_id: str | None = None, dry_
     from pipeline.publish.process import run
     from pipeline.publish.today import check
 
-    side = _Identifiable(project)
-    check(_zone(side.config, "candidate"), side.config.name, candidate, plan=side.plans.id,
+    side = Identifiable(project)
+    check(zone(side.config, "candidate"), side.config.name, candidate, plan=side.plans.id,
           recipes=side.plans.described, engine=side.engine_version(), meaning=side.meaning(), suites=side.suites())
     return run(side.config, candidate, run_id=run_id, dry_run=dry_run)
 
@@ -215,7 +221,7 @@ def order_recall(project: Project, reason: str, approver: str, requested_by: str
     from pipeline.govern import recall as orders
     from pipeline.stage import batches
 
-    side = _Identifiable(project)
+    side = Identifiable(project)
     config, work, name = side.config, side.work, side.config.name
     orders.may_order(config, approver, requested_by)
     why = orders.why(reason)
@@ -249,7 +255,7 @@ def recall(project: Project, recall: str) -> Result:
     from pipeline.govern import withdraw as room
     from pipeline.govern.recall import order
 
-    side = _Identifiable(project)
+    side = Identifiable(project)
     meant, found = room.withdraw(_zones(side), order(side.work, side.config.name, recall))
     return {"recall": recall, "instances": len(found.instances), "objects": len(found.objects),
             "releases": len(meant.rows)}
@@ -265,7 +271,7 @@ def finish_recall(project: Project, recall: str) -> Result:
     from pipeline.govern import withdraw as room
     from pipeline.govern.recall import order
 
-    side = _Identifiable(project)
+    side = Identifiable(project)
     zones, asked = _zones(side), order(side.work, side.config.name, recall)
     meant, found = room.sweep(zones, asked)
     doc = certificate.issue(zones, asked, meant, found, side.work.now().isoformat(timespec="seconds"))
@@ -278,29 +284,21 @@ def ledger_summary(project: Project, *, release: str | None = None) -> Result:
     """Return the ledger's totals by status and reason, and whether its identity holds."""
     from pipeline.ledger.ledger import summary
 
-    config = _config(project)
-    found = summary(config, _zone(config, "work"), _zone(config, "candidate"), _zone(config, "release"),
+    config = config_of(project)
+    found = summary(config, zone(config, "work"), zone(config, "candidate"), zone(config, "release"),
                     release_id=release)
     return {"candidate": found.candidate, "release": found.release, "objects": found.objects, "counts": found.counts,
             "holds": found.holds, "findings": found.findings}
 
 
-# ---- what the steps share ----------------------------------------------------------------------------------------
-def _config(project: Project) -> ProjectConfig:
-    return project if isinstance(project, ProjectConfig) else load(project)
-
-
-def _zone(config: ProjectConfig, zone: Literal["landing", "work", "candidate", "release"]) -> ObjectStore:
-    return open_store(getattr(config.zones, zone), zone, create=zone != "landing")
-
-
-def _zones(side: _Identifiable) -> Any:
+# ---- what several steps need ---------------------------------------------------------------------------------------
+def _zones(side: Identifiable) -> Any:
     from pipeline.govern.withdraw import Zones
 
-    return Zones(side.work, side.candidate, _zone(side.config, "release"), side.config.name)
+    return Zones(side.work, side.candidate, zone(side.config, "release"), side.config.name)
 
 
-def _meant(side: _Identifiable, order: Any) -> Result:
+def _meant(side: Identifiable, order: Any) -> Result:
     """Return in counts what an order means in the zones today."""
     from pipeline.govern.withdraw import meaning
 
@@ -322,186 +320,12 @@ def _curated(store: ObjectStore, config: ProjectConfig, candidate: str) -> list[
     return names
 
 
-def _suites_dir(config: ProjectConfig) -> Path:
-    given = config.validate_.suites
-    return config.beside(given) if given else Path(__file__).parents[1] / "expectations"
-
-
 def _current(config: ProjectConfig) -> dict[str, Any] | None:
     """Return the manifest of the current release, or None."""
-    release = _zone(config, "release")
+    release = zone(config, "release")
     try:
         current = json.loads(release.read(layout.current(config.name)))
         manifest: dict[str, Any] = json.loads(release.read(layout.release_manifest(config.name, current["release"])))
     except NotFound:
         return None
     return manifest
-
-
-class _Wanted(NamedTuple):
-    """A shard, the part it should have today, and the local ids that pass in it."""
-
-    batch: str
-    shard: int
-    part: str
-    ids: set[tuple[str | None, str | None]]
-
-
-@dataclass
-class _Identifiable:
-    """The identifiable side of a project, read on use: zones, key, people, plans, and who stands behind each object."""
-
-    project: Project
-
-    @cached_property
-    def config(self) -> ProjectConfig:
-        return _config(self.project)
-
-    @cached_property
-    def landing(self) -> ObjectStore:
-        return _zone(self.config, "landing")
-
-    @cached_property
-    def work(self) -> ObjectStore:
-        return _zone(self.config, "work")
-
-    @cached_property
-    def candidate(self) -> ObjectStore:
-        return _zone(self.config, "candidate")
-
-    @cached_property
-    def pseudonyms(self) -> Any:
-        from pipeline.deidentify.keys import load_key
-        from pipeline.deidentify.pseudonyms import Pseudonyms
-
-        return Pseudonyms(load_key(self.config.name))
-
-    @cached_property
-    def plans(self) -> Any:
-        from pipeline.deidentify.plan import load_plans
-
-        return load_plans(self.config)
-
-    @cached_property
-    def crosswalk(self) -> Any:
-        from pipeline.deidentify import crosswalk
-
-        return crosswalk.load(self.config)
-
-    @cached_property
-    def permitted(self) -> Any:
-        from pipeline.govern.people import load_permitted
-
-        return load_permitted(self.config, date.today())
-
-    @cached_property
-    def rules(self) -> Any:
-        from pipeline.govern.eligibility import Rules
-
-        return Rules.of(self.config, self.permitted.ids)
-
-    @cached_property
-    def clinical_snapshot(self) -> Any:
-        from pipeline.deidentify.clinical import pseudonymise
-
-        return pseudonymise(self.config, self.pseudonyms, self.crosswalk, self.permitted.ids, self.is_recalled)
-
-    @cached_property
-    def recalls(self) -> Any:
-        from pipeline.govern.recall import standing
-
-        return standing(self.work, self.config.name)
-
-    def is_recalled(self, person: Person) -> bool:
-        """Whether a person is recalled, under any number they have had."""
-        from pipeline.deidentify.recall import pseudonyms_of
-
-        if not self.recalls.people:     # the common case, in which staging needs no key
-            return False
-        return bool(pseudonyms_of(person, self.config, self.crosswalk, self.pseudonyms) & self.recalls.people)
-
-    def _recalled(self, row: Any, person: Person | None) -> bool:
-        from pipeline.deidentify.recall import local_digest
-
-        if person and self.is_recalled(person):
-            return True
-        issuer, local = layout.normalise(row["issuer"]), layout.normalise(row["patient_id"])
-        return bool(self.recalls.locals and issuer and local
-                    and local_digest(self.pseudonyms, issuer, local) in self.recalls.locals)
-
-    def decide(self, row: Any) -> Decided:
-        """Say who is behind an inventory row, and why it may not pass where it may not."""
-        from pipeline.deidentify.crosswalk import person_of
-        from pipeline.deidentify.shard import Decided
-        from pipeline.govern.eligibility import decide, decide_object
-
-        who = person_of(row, self.config, self.crosswalk)
-        reason: Reason | None = Reason.RECALLED if self.recalls.names(row) else decide_object(row, self.rules)
-        if reason is None and self._recalled(row, who.key):
-            reason = Reason.RECALLED
-        reason = reason or who.reason or decide(row, self.rules, who.id)
-        return Decided(row, who.key, reason)
-
-    def decided(self, batch: str, shard: int) -> list[Decided]:
-        from pipeline.stage.batches import read_shard
-
-        return [self.decide(row) for row in read_shard(self.work, self.config.name, batch, shard).to_pylist()]
-
-    def part(self, decided: list[Decided]) -> str:
-        from pipeline.deidentify.shard import part_id
-
-        return part_id(decided, self.plans, self.pseudonyms)
-
-    def wanted(self) -> Iterator[_Wanted]:
-        """Yield every shard with the id of its part under today's plans and people."""
-        from pipeline.stage.batches import committed, shards
-
-        name = self.config.name
-        for batch in committed(self.work, name):
-            for number in shards(self.work, name, batch):
-                decided = self.decided(batch, number)
-                ids = {(d.row["issuer"], d.row["patient_id"]) for d in decided if d.reason is None}
-                yield _Wanted(batch, number, self.part(decided), ids)
-
-    def guard(self, wanted: list[_Wanted], *, remember: bool) -> None:
-        from pipeline.deidentify.crosswalk import guard, pairs
-
-        ids = ({"issuer": issuer, "patient_id": local} for w in wanted for issuer, local in w.ids)
-        guard(self.work, self.config, pairs(ids, self.config, self.crosswalk, self.pseudonyms), remember=remember)
-
-    def parts_done(self) -> set[str]:
-        prefix, marker = layout.parts(self.config.name), layout.outcomes("", "").rpartition("/")[2]
-        names = (entry.key.removeprefix(prefix).split("/") for entry in self.work.list(prefix))
-        return {parts[0] for parts in names if parts[1:] == [marker]}
-
-    def known_identifiers(self, decided: list[Decided]) -> dict[Person, set[str]]:
-        """Return what the crosswalk and the clinical tables call these people: what no output may hold."""
-        from pipeline.deidentify.clinical import identifiers
-
-        people = {d.person for d in decided if d.person and not d.reason}
-        everybody = identifiers(self.config, self.crosswalk)
-        found = {person: set(names) for person, names in everybody.items() if person in people}
-        if self.config.project.linked:
-            for person in people:
-                found.setdefault(person, set()).update(self.crosswalk.identifiers(person[1]))
-        return found
-
-    def meaning(self) -> str:
-        return layout.hashed("m", [self.config.meaning()])
-
-    def suites(self) -> dict[str, str]:
-        from pipeline.validate.suites import suite_digests
-
-        return suite_digests(_suites_dir(self.config))
-
-    @staticmethod
-    def schemas_digest() -> str:
-        from pipeline import schemas
-
-        return layout.hashed("q", [repr(table) for table in schemas.PUBLISHED])
-
-    @staticmethod
-    def engine_version() -> str:
-        from pipeline.deidentify.plan import ENGINE_VERSION
-
-        return ENGINE_VERSION

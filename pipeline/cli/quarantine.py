@@ -71,9 +71,13 @@ def close(
 def retry(
     project_file: project.ProjectFile, digest: Digest, work: project.Work = None, candidate: project.Candidate = None
 ) -> None:
-    """De-identify the object's shard again, if its recipe, key or person has changed since. Else it says so."""
+    """De-identify the object's shard again, if its recipe, key or person has changed since, or if its reason may pass.
+
+    Where the object would end as before, it says so.
+    """
     from pipeline import layout, steps
     from pipeline.ledger import quarantine as room
+    from pipeline.model import TRANSIENT, Reason
     from pipeline.stage.batches import read_shard
     from pipeline.storage import tables
 
@@ -81,6 +85,8 @@ def retry(
     store, candidates, _ = project.reading(config)
     item = room.show(config, store, candidates, digest)
     sha256 = bytes.fromhex(item.sha256)
+    if Reason(item.reason) in TRANSIENT:
+        steps.retry(config, item.sha256)
     for one in steps.pending_shards(config):
         shard = read_shard(store, config.name, one["batch"], one["shard"])
         if sha256 not in shard["source_sha256"].to_pylist():

@@ -40,6 +40,7 @@ class Decided:
     row: Mapping[str, Any]      # schemas.INVENTORY
     person: Person | None
     reason: Reason | None
+    attempt: int = 0            # how often it was asked to be tried again under the same plan
 
 
 @dataclass(slots=True)
@@ -91,13 +92,15 @@ class _Answer:
 
 
 def part_id(decided: Sequence[Decided], plans: PlanSet, pseudonyms: Pseudonyms) -> str:
-    """Return HK(set of (source_sha256, person or reason), plan, key id)."""
-    members = sorted(
-        (bytes(d.row["source_sha256"]), layout.person(*d.person) if d.person and not d.reason else str(d.reason))
-        for d in decided
-    )
+    """Return HK(set of (source_sha256, person or reason, attempt if there is one), plan, key id)."""
+    members = sorted((bytes(d.row["source_sha256"]), _fate(d)) for d in decided)
     return layout.keyed("p", pseudonyms.key.secret,
                         [plans.id, pseudonyms.key.id, *(field for member in members for field in member)])
+
+
+def _fate(decided: Decided) -> str:
+    who = layout.person(*decided.person) if decided.person and not decided.reason else str(decided.reason)
+    return f"{who}\x1fattempt {decided.attempt}" if decided.attempt else who
 
 
 def run(job: Job, work: ObjectStore, part: str, decided: Sequence[Decided]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -171,6 +172,24 @@ def test_an_unreachable_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     _edited(site, f'work = "file://{site.folder.resolve()}/work"', 'work = "s3://nowhere/work"')
     with pytest.raises(StoreUnreachable):
         site.stage()
+
+
+def test_an_object_that_came_back_is_tried_again(tmp_path: Path) -> None:
+    """Its shard gets a new part, and the candidate with it another id: what was sealed before stays as it was."""
+    site = make(tmp_path / "gone", women=2)
+    site.stage()
+    key = next(key for key, (status, _) in site.truth.population.fates.items() if status is Status.PENDING)
+    landed, away = site.folder / "landing" / key, tmp_path / "away.dcm"
+    shutil.move(landed, away)
+    site.deidentify()
+    before = site.candidate()["candidate"]
+    assert site.ledger()[key] == ("quarantined", "source_missing")
+    shutil.move(away, landed)
+    assert site.deidentify() == []
+    assert steps.retry(site.project, hashlib.sha256(landed.read_bytes()).hexdigest()) == {"attempt": 1}
+    assert len(site.deidentify()) == 1
+    assert site.candidate()["candidate"] != before
+    assert site.ledger()[key] == ("pending", None)
 
 
 def test_nobody_has_approved(tmp_path: Path) -> None:

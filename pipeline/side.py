@@ -1,0 +1,213 @@
+"""The identifiable side of a project, read on use: what the steps share. Rooms are loaded when they are asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from pipeline import layout
+from pipeline.config import ProjectConfig, load
+from pipeline.model import Reason
+from pipeline.storage import ObjectStore, open_store
+
+if TYPE_CHECKING:
+    from pipeline.deidentify.shard import Decided, Person
+
+Project = str | Path | ProjectConfig
+
+
+def config_of(project: Project) -> ProjectConfig:
+    """Return the config of a project file, or the config that is given."""
+    return project if isinstance(project, ProjectConfig) else load(project)
+
+
+def zone(config: ProjectConfig, name: Literal["landing", "work", "candidate", "release"]) -> ObjectStore:
+    """Return the store of one zone of the project."""
+    return open_store(getattr(config.zones, name), name, create=name != "landing")
+
+
+def suites_dir(config: ProjectConfig) -> Path:
+    """Return the directory of the project's expectation suites: its own, else the product's."""
+    given = config.validate_.suites
+    return config.beside(given) if given else Path(__file__).parents[1] / "expectations"
+
+
+class Wanted(NamedTuple):
+    """A shard, the part it should have today, and the local ids that pass in it."""
+
+    batch: str
+    shard: int
+    part: str
+    ids: set[tuple[str | None, str | None]]
+
+
+@dataclass
+class Identifiable:
+    """The identifiable side of a project, read on use: zones, key, people, plans, and who stands behind each object."""
+
+    project: Project
+
+    @cached_property
+    def config(self) -> ProjectConfig:
+        return config_of(self.project)
+
+    @cached_property
+    def landing(self) -> ObjectStore:
+        return zone(self.config, "landing")
+
+    @cached_property
+    def work(self) -> ObjectStore:
+        return zone(self.config, "work")
+
+    @cached_property
+    def candidate(self) -> ObjectStore:
+        return zone(self.config, "candidate")
+
+    @cached_property
+    def pseudonyms(self) -> Any:
+        from pipeline.deidentify.keys import load_key
+        from pipeline.deidentify.pseudonyms import Pseudonyms
+
+        return Pseudonyms(load_key(self.config.name))
+
+    @cached_property
+    def plans(self) -> Any:
+        from pipeline.deidentify.plan import load_plans
+
+        return load_plans(self.config)
+
+    @cached_property
+    def crosswalk(self) -> Any:
+        from pipeline.deidentify import crosswalk
+
+        return crosswalk.load(self.config)
+
+    @cached_property
+    def permitted(self) -> Any:
+        from pipeline.govern.people import load_permitted
+
+        return load_permitted(self.config, date.today())
+
+    @cached_property
+    def rules(self) -> Any:
+        from pipeline.govern.eligibility import Rules
+
+        return Rules.of(self.config, self.permitted.ids)
+
+    @cached_property
+    def clinical_snapshot(self) -> Any:
+        from pipeline.deidentify.clinical import pseudonymise
+
+        return pseudonymise(self.config, self.pseudonyms, self.crosswalk, self.permitted.ids, self.is_recalled)
+
+    @cached_property
+    def recalls(self) -> Any:
+        from pipeline.govern.recall import standing
+
+        return standing(self.work, self.config.name)
+
+    def is_recalled(self, person: Person) -> bool:
+        """Whether a person is recalled, under any number they have had."""
+        from pipeline.deidentify.recall import pseudonyms_of
+
+        if not self.recalls.people:     # the common case, in which staging needs no key
+            return False
+        return bool(pseudonyms_of(person, self.config, self.crosswalk, self.pseudonyms) & self.recalls.people)
+
+    def _recalled(self, row: Any, person: Person | None) -> bool:
+        from pipeline.deidentify.recall import local_digest
+
+        if person and self.is_recalled(person):
+            return True
+        issuer, local = layout.normalise(row["issuer"]), layout.normalise(row["patient_id"])
+        return bool(self.recalls.locals and issuer and local
+                    and local_digest(self.pseudonyms, issuer, local) in self.recalls.locals)
+
+    @cached_property
+    def retries(self) -> dict[str, int]:
+        """Return, by source digest (hex), how often an object was asked to be tried again."""
+        keys = [entry.key for entry in self.work.list(layout.all_retries(self.config.name))]
+        return {key.rpartition("/")[2].removesuffix(".json"): int(json.loads(self.work.read(key))["attempt"])
+                for key in keys}
+
+    def decide(self, row: Any) -> Decided:
+        """Say who is behind an inventory row, and why it may not pass where it may not."""
+        from pipeline.deidentify.crosswalk import person_of
+        from pipeline.deidentify.shard import Decided
+        from pipeline.govern.eligibility import decide, decide_object
+
+        who = person_of(row, self.config, self.crosswalk)
+        reason: Reason | None = Reason.RECALLED if self.recalls.names(row) else decide_object(row, self.rules)
+        if reason is None and self._recalled(row, who.key):
+            reason = Reason.RECALLED
+        reason = reason or who.reason or decide(row, self.rules, who.id)
+        return Decided(row, who.key, reason, self.retries.get(bytes(row["source_sha256"]).hex(), 0))
+
+    def decided(self, batch: str, shard: int) -> list[Decided]:
+        from pipeline.stage.batches import read_shard
+
+        return [self.decide(row) for row in read_shard(self.work, self.config.name, batch, shard).to_pylist()]
+
+    def part(self, decided: list[Decided]) -> str:
+        from pipeline.deidentify.shard import part_id
+
+        return part_id(decided, self.plans, self.pseudonyms)
+
+    def wanted(self) -> Iterator[Wanted]:
+        """Yield every shard with the id of its part under today's plans and people."""
+        from pipeline.stage.batches import committed, shards
+
+        name = self.config.name
+        for batch in committed(self.work, name):
+            for number in shards(self.work, name, batch):
+                decided = self.decided(batch, number)
+                ids = {(d.row["issuer"], d.row["patient_id"]) for d in decided if d.reason is None}
+                yield Wanted(batch, number, self.part(decided), ids)
+
+    def guard(self, wanted: list[Wanted], *, remember: bool) -> None:
+        from pipeline.deidentify.crosswalk import guard, pairs
+
+        ids = ({"issuer": issuer, "patient_id": local} for w in wanted for issuer, local in w.ids)
+        guard(self.work, self.config, pairs(ids, self.config, self.crosswalk, self.pseudonyms), remember=remember)
+
+    def parts_done(self) -> set[str]:
+        prefix, marker = layout.parts(self.config.name), layout.outcomes("", "").rpartition("/")[2]
+        names = (entry.key.removeprefix(prefix).split("/") for entry in self.work.list(prefix))
+        return {parts[0] for parts in names if parts[1:] == [marker]}
+
+    def known_identifiers(self, decided: list[Decided]) -> dict[Person, set[str]]:
+        """Return what the crosswalk and the clinical tables call these people: what no output may hold."""
+        from pipeline.deidentify.clinical import identifiers
+
+        people = {d.person for d in decided if d.person and not d.reason}
+        everybody = identifiers(self.config, self.crosswalk)
+        found = {person: set(names) for person, names in everybody.items() if person in people}
+        if self.config.project.linked:
+            for person in people:
+                found.setdefault(person, set()).update(self.crosswalk.identifiers(person[1]))
+        return found
+
+    def meaning(self) -> str:
+        return layout.hashed("m", [self.config.meaning()])
+
+    def suites(self) -> dict[str, str]:
+        from pipeline.validate.suites import suite_digests
+
+        return suite_digests(suites_dir(self.config))
+
+    @staticmethod
+    def schemas_digest() -> str:
+        from pipeline import schemas
+
+        return layout.hashed("q", [repr(table) for table in schemas.PUBLISHED])
+
+    @staticmethod
+    def engine_version() -> str:
+        from pipeline.deidentify.plan import ENGINE_VERSION
+
+        return ENGINE_VERSION
