@@ -14,17 +14,8 @@ from pipeline.deidentify import dates
 from pipeline.deidentify.plan import Act, Op, Plan
 from pipeline.deidentify.subject import Subject
 from pipeline.dicom.charset import decode, encodings
-from pipeline.dicom.scan import (
-    LITTLE_IMPLICIT,
-    LONG,
-    MAX_DEPTH,
-    TEXT,
-    Element,
-    Encoding,
-    Scan,
-    read_items,
-    read_level,
-)
+from pipeline.dicom.file import Scan
+from pipeline.dicom.scan import LITTLE_IMPLICIT, LONG, MAX_DEPTH, TEXT, Element, Encoding, read_items, read_level
 from pipeline.model import Reason, Refusal
 
 CHARACTER_SET = 0x00080005

@@ -22,18 +22,8 @@ from pipeline.deidentify.pixels import JPEG, JPEG_2000, RLE, HighBits, check_pix
 from pipeline.deidentify.plan import Plan
 from pipeline.deidentify.streams import Patches
 from pipeline.deidentify.subject import Subject
-from pipeline.dicom.scan import (
-    CHUNK,
-    DEFLATED_LE,
-    EXPLICIT_BE,
-    EXPLICIT_LE,
-    IMPLICIT_LE,
-    LITTLE,
-    Encoding,
-    Scan,
-    chunks,
-    scan,
-)
+from pipeline.dicom.file import CHUNK, DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Scan, chunks, scan
+from pipeline.dicom.scan import LITTLE, Encoding
 from pipeline.model import Reason, Refusal
 
 __all__ = ["Rewritten", "Subject", "rewrite"]

@@ -12,7 +12,7 @@ from struct import unpack
 from typing import Any
 
 from pipeline.deidentify.streams import Patches, check_rle, jpeg_2000_segments, jpeg_segments
-from pipeline.dicom.scan import Scan, pread
+from pipeline.dicom.file import Scan, pread
 from pipeline.model import Reason, Refusal
 
 # SOP classes whose pixels come straight from a detector or a reconstruction. All others need a cleaning rule first.

@@ -21,7 +21,7 @@ from pipeline.deidentify.engine import Rewritten, Subject, rewrite
 from pipeline.deidentify.plan import PlanSet
 from pipeline.deidentify.pseudonyms import Pseudonyms
 from pipeline.dicom.charset import decode, encodings
-from pipeline.dicom.scan import Scan
+from pipeline.dicom.file import Scan
 from pipeline.errors import NotFound, TreError
 from pipeline.isolate import LIMITS, Clock, Limits, each
 from pipeline.model import REASONS, Reason, Refusal, Status

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.dicom.charset import decode, encodings
-from pipeline.dicom.scan import CHUNK, Scan, check_depths, chunks, scan
+from pipeline.dicom.file import CHUNK, Scan, chunks, scan
+from pipeline.dicom.scan import check_depths
 from pipeline.model import Reason, Refusal
 
 NOTHING = hashlib.sha256(b"").digest()

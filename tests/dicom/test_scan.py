@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.dicom.file import CHUNK, scan
 from pipeline.dicom.inspect import inspect
-from pipeline.dicom.scan import CHUNK, MAX_DEPTH, scan
+from pipeline.dicom.scan import MAX_DEPTH
 from pipeline.model import Reason, Refusal
 from pipeline.synthetic import files
 from pipeline.synthetic.bundled import bundled

@@ -23,8 +23,8 @@ from pipeline.deidentify.linter import read
 from pipeline.deidentify.plan import RECIPES, Plan, compile_rules
 from pipeline.deidentify.pseudonyms import Pseudonyms
 from pipeline.deidentify.shard import collect
+from pipeline.dicom.file import CHUNK, DEFLATED_LE, scan
 from pipeline.dicom.inspect import inspect
-from pipeline.dicom.scan import CHUNK, DEFLATED_LE, scan
 from pipeline.isolate import each
 from pipeline.model import Refusal
 from pipeline.synthetic import files
