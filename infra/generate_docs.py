@@ -86,7 +86,8 @@ def dictionary() -> str:
 
 
 def _all(kind: type[TreError]) -> list[type[TreError]]:
-    return [kind, *(below for child in kind.__subclasses__() for below in _all(child))]
+    children = [child for child in kind.__subclasses__() if child.__module__ == TreError.__module__]
+    return [kind, *(below for child in children for below in _all(child))]
 
 
 PAGES = {"states.md": states, "errors.md": errors, "dictionary.md": dictionary}
