@@ -10,9 +10,8 @@ from enum import StrEnum
 
 
 class Disposition(StrEnum):
-    """What happens next: hold one object, try the step again, or stop the run."""
+    """What happens next: the step is tried again, or the run stops. One object's fate is a `Refusal`, not an error."""
 
-    QUARANTINE = "quarantine"
     RETRY = "retry"
     ABORT = "abort"
 
@@ -113,12 +112,6 @@ class PartsMissing(TreError):
     """A candidate cannot be put together: shards wait to be de-identified."""
 
     code, exit_code = "parts_missing", 25
-
-
-class SourceChanged(TreError):
-    """A landed object's bytes are not those that were staged."""
-
-    code, exit_code, disposition = "source_changed", 30, Disposition.QUARANTINE
 
 
 class SuiteRefused(TreError):
