@@ -177,6 +177,11 @@ def facts(project: str, part: str) -> str:
     return f"{project}/parts/{part}/facts.parquet"
 
 
+def content(project: str, part: str) -> str:
+    """The content items of a part's structured reports; absent where it has none."""
+    return f"{project}/parts/{part}/content.parquet"
+
+
 def clinical(project: str, clinical: str, table: str) -> str:
     return f"{project}/clinical/{clinical}/{table}.parquet"
 

@@ -1,0 +1,29 @@
+"""Tables as data: column, type, unit, meaning, source. The data dictionary is printed from these; readers check them.
+
+Pure. Arrow types are named here and built by `arrow_schema` (pyarrow is imported on use). Times never stand in a table.
+"""
+
+from pipeline.schemas.base import SCHEMA_VERSION, Column, Table, Type, arrow_schema
+from pipeline.schemas.clinical import CLINICAL_PERSON, CLINICAL_TYPES, Declared, clinical_table
+from pipeline.schemas.dose import EXPOSURES
+from pipeline.schemas.images import INSTANCES, PATIENTS, SERIES, STUDIES
+from pipeline.schemas.zones import (
+    CLINICAL_OUTCOMES,
+    CONTENT,
+    FACTS,
+    IMAGES,
+    INVENTORY,
+    KNOWN_PEOPLE,
+    LEDGER,
+    LISTING,
+    OUTCOMES,
+    SEEN,
+)
+
+PUBLISHED = (PATIENTS, STUDIES, SERIES, INSTANCES, EXPOSURES)
+
+__all__ = [
+    "CLINICAL_OUTCOMES", "CLINICAL_PERSON", "CLINICAL_TYPES", "CONTENT", "EXPOSURES", "FACTS", "IMAGES", "INSTANCES", "INVENTORY",
+    "KNOWN_PEOPLE", "LEDGER", "LISTING", "OUTCOMES", "PATIENTS", "PUBLISHED", "SCHEMA_VERSION", "SEEN", "SERIES",
+    "STUDIES", "Column", "Declared", "Table", "Type", "arrow_schema", "clinical_table",
+]
