@@ -70,6 +70,19 @@ def age_band(birth: bytes | None, study: bytes | None) -> bytes:
     return b"%03dY" % min(90, age // 5 * 5) if 0 <= age <= OLDEST else b""
 
 
+def moment(stamp: bytes | None, *pairs: tuple[bytes | None, bytes | None]) -> str | None:
+    """Return when an image was acquired as text that sorts: of the DT, else of the first (DA, TM) that says a day and a
+    time; None where none does. Never leaves the identifiable zone."""
+    days_times = [match.group(1, 2) for match in (_DT.fullmatch((stamp or b"").strip(b" \0")),) if match]
+    days_times += [((day or b"").strip(b" \0"), (time or b"").strip(b" \0")) for day, time in pairs]
+    for day, time in days_times:
+        clock = _TM.fullmatch(time or b"")
+        if _DA.fullmatch(day) and clock:
+            hours, minutes, seconds, fraction = (part or b"" for part in clock.groups())
+            return (day + hours + minutes.rjust(2, b"0") + seconds.rjust(2, b"0") + fraction).decode()
+    return None
+
+
 def _each(value: bytes, change: Callable[[bytes], bytes]) -> bytes:
     return b"\\".join(change(one) if one else b"" for one in (v.rstrip(b" \0") for v in value.split(b"\\")))
 

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from pipeline import layout
 from pipeline.deidentify import facts, second_look
-from pipeline.deidentify.engine import Rewritten, Subject, rewrite
+from pipeline.deidentify.dates import moment
+from pipeline.deidentify.engine import Subject, rewrite
 from pipeline.deidentify.plan import PlanSet
 from pipeline.deidentify.pseudonyms import Pseudonyms
 from pipeline.dicom.charset import decode, encodings
@@ -58,17 +59,6 @@ class Job:
     limits: Limits = LIMITS
 
 
-@dataclass(slots=True)
-class _Made:
-    """One output that waits in scratch for the search of what comes out."""
-
-    index: int
-    result: Rewritten
-    facts: dict[str, list[str]]
-    header: bytes
-    dates: dict[int, set[str]]
-
-
 class _Passed(NamedTuple):
     """One output in which nothing was found: it waits in scratch to be stored."""
 
@@ -79,6 +69,17 @@ class _Passed(NamedTuple):
     sha256: bytes
     size: int
     facts: dict[str, list[str]]
+    order: int | None       # rank in the study by when it was acquired
+
+
+@dataclass(slots=True)
+class _Made:
+    """One output that waits in scratch for the search of what comes out. Of the input only what the search needs."""
+
+    passed: _Passed
+    header: bytes
+    dates: dict[int, set[str]]
+    moment: str | None      # when it was acquired
 
 
 @dataclass(slots=True)
@@ -161,6 +162,7 @@ def _person(
     collected = second_look.Collected(job.exceptions)
     collected.add_ids([person[1], *job.known.get(person, ())])
     made: list[_Made] = []
+    said: dict[tuple[str, ...], list[str]] = {}     # images of a person say much the same: held, and sent, once
     for index in indexes:
         row = decided[index].row
         subject = Subject(patient, job.pseudonyms, job.pseudonyms.shift_days(patient, job.date_shift_days),
@@ -170,7 +172,10 @@ def _person(
         try:
             if index in without:
                 raise Refusal(Reason.LIMIT_EXCEEDED)
-            made.append(_rewrite(job, landing, row, index, subject, target, collected, clock))
+            one = _rewrite(job, landing, row, index, subject, target, collected, clock)
+            one.passed.facts.update({path: said.setdefault((path, *values), values)
+                                     for path, values in one.passed.facts.items()})
+            made.append(one)
         except Refusal as refusal:
             refused[index] = refusal.reason, refusal.tag
         except NotFound:
@@ -186,29 +191,41 @@ def _person(
     tokens = collected.tokens()
     unsafe = set()
     for one in made:
-        clock.start(one.index, len(one.header))
+        index = one.passed.number
+        clock.start(index, len(one.header))
         try:
             if second_look.search(one.header, tokens, one.dates):
-                unsafe.add(one.result.study)
+                unsafe.add(one.passed.study)
         except MemoryError:
-            refused[one.index] = Reason.LIMIT_EXCEEDED, None
+            refused[index] = Reason.LIMIT_EXCEEDED, None
         except Exception as error:  # noqa: BLE001 - not being able to look is not a clean bill
             answer.surprises.append(type(error).__name__)
-            refused[one.index] = Reason.ENGINE_FAILED, None
+            refused[index] = Reason.ENGINE_FAILED, None
     clock.stop()
-    said: dict[tuple[str, ...], list[str]] = {}     # images of a person say much the same: sent, and held, once
     for one in made:
-        index, result = one.index, one.result
-        if result.study in unsafe:
-            answer.residual[index] = result.study, result.series, result.instance
+        index = one.passed.number
+        if one.passed.study in unsafe:
+            answer.residual[index] = one.passed.study, one.passed.series, one.passed.instance
             refused[index] = Reason.RESIDUAL_IDENTIFIER, None
-        if index in refused:
-            (scratch / f"{index}.dcm").unlink()
-        else:
-            same = {path: said.setdefault((path, *values), values) for path, values in one.facts.items()}
-            answer.passed.append(_Passed(index, result.study, result.series, result.instance, result.sha256,
-                                         result.size, same))
+    sound = [one for one in made if one.passed.number not in refused]
+    order = _order(sound)
+    answer.passed = [one.passed._replace(order=order.get(one.passed.number)) for one in sound]
+    for index in {one.passed.number for one in made} & refused.keys():
+        (scratch / f"{index}.dcm").unlink()
     return answer
+
+
+def _order(made: Iterable[_Made]) -> dict[int, int]:
+    """Return by number the rank of each image within its study by when it was acquired, where it says so."""
+    moments: dict[str, dict[int, str]] = {}
+    for one in made:
+        if one.moment:
+            moments.setdefault(one.passed.study, {})[one.passed.number] = one.moment
+    ranks: dict[int, int] = {}
+    for study in moments.values():
+        places = {when: n for n, when in enumerate(sorted(set(study.values())), 1)}
+        ranks |= {index: places[when] for index, when in study.items()}
+    return ranks
 
 
 def _rewrite(job: Job, landing: ObjectStore, row: Mapping[str, Any], index: int, subject: Subject, target: Path,
@@ -226,7 +243,11 @@ def _rewrite(job: Job, landing: ObjectStore, row: Mapping[str, Any], index: int,
         collect(result.source, collected)
         with target.open("rb") as file:
             header = file.read(result.header_size)
-        return _Made(index, result, facts.extract(header, result.encoding), header, collected.take_dates())
+        value = result.source.value
+        when = moment(value(0x0008002A), (value(0x00080022), value(0x00080032)), (value(0x00080023), value(0x00080033)))
+        passed = _Passed(index, result.study, result.series, result.instance, result.sha256, result.size,
+                         facts.extract(header, result.encoding), None)
+        return _Made(passed, header, collected.take_dates(), when)
     except BaseException:
         target.unlink(missing_ok=True)
         raise
@@ -246,7 +267,7 @@ def _store(job: Job, part: str, scratch: Path, patient: str, answer: _Answer, ou
         outcomes[one.number].update(study=one.study, series=one.series, instance=one.instance,
                                    output_sha256=one.sha256, output_bytes=one.size, output_key=key)
         rows.append({"patient": patient, "study": one.study, "series": one.series, "instance": one.instance,
-                     "key": key, "sha256": one.sha256, "bytes": one.size})
+                     "key": key, "sha256": one.sha256, "bytes": one.size, "acquisition_order": one.order})
         kept.append(one.facts)
 
 

@@ -84,6 +84,10 @@ FACTS = Table("facts", "A row per de-identified instance of a part.", ("instance
     _c("key", "string", "Key of the DICOM file in the candidate zone.", null=False),
     _c("sha256", "sha256", "Of the DICOM file.", null=False),
     _c("bytes", "int64", "Size of the DICOM file.", "byte", null=False),
+    _c("acquisition_order", "int32", "Rank among the study's images of this part by when they were acquired, as their "
+       "headers said before times were removed; images of one moment share it. Null where none was said.",
+       source="AcquisitionDateTime (0008,002A), else AcquisitionDate and AcquisitionTime, else ContentDate and "
+       "ContentTime"),
 ))
 
 # content.parquet: written by `deidentify` beside facts.parquet, from the bytes of the structured reports that passed.

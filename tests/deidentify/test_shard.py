@@ -1,0 +1,68 @@
+"""One person's objects in a worker: what a part keeps of them, and what of memory they take."""
+
+import hashlib
+
+import pytest
+
+from pipeline import layout
+from pipeline.deidentify.linter import read
+from pipeline.deidentify.plan import RECIPES, PlanSet, compile_rules
+from pipeline.deidentify.shard import Decided, Job, run
+from pipeline.isolate import Limits
+from pipeline.storage import open_store, tables
+from pipeline.synthetic import files
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+
+
+@pytest.fixture
+def deidentified(tmp_path, pseudonyms):
+    """Return a function that de-identifies one person's objects; it gives counts and the rows of the facts."""
+    zones = {zone: open_store((tmp_path / zone).as_uri(), zone) for zone in ("landing", "work", "candidate")}
+    plan = compile_rules(read([RECIPES / "base.dicom", RECIPES / "ct.dicom"]), keep_times=False)
+
+    def do(objects, **job):
+        decided = []
+        for number, data in enumerate(objects):
+            zones["landing"].write(f"{number}.dcm", data)
+            row = {"source_uri": f"{zones['landing'].url}/{number}.dcm", "bytes": len(data), "issuer": "HOSP-A",
+                   "source_sha256": hashlib.sha256(data).digest(), "sop_class_uid": CT, "patient_id": "LID4471902"}
+            decided.append(Decided(row, ("HOSP-A", "LID4471902"), None))
+        job = Job("ct", zones["landing"], zones["candidate"], PlanSet("r", {CT: plan}), pseudonyms, 365, **job)
+        counts = run(job, zones["work"], "p-1", decided)
+        found = tables.read(zones["candidate"], layout.facts("ct", "p-1")).to_pylist()
+        return counts, found
+    return do
+
+
+def test_a_long_series_takes_the_memory_of_its_headers(deidentified):
+    """120 slices of 0.5 MB: nothing of them may stay in memory but what is searched."""
+    one = files.ct(rows=512, columns=512)
+    uid = b"2.25.1000000000000000000000000000000000"
+    first = files.ct(rows=512, columns=512, sop_instance_uid=uid.decode())
+    assert first.count(uid) == 2 and len(one) > 500_000
+    slices = [first.replace(uid, uid[:-3] + b"%03d" % n) for n in range(120)]
+    counts, found = deidentified(slices, limits=Limits(megabytes=24))
+    assert counts == {"pending": 120} and len(found) == 120
+
+
+def test_images_are_ranked_by_when_they_were_acquired(deidentified):
+    study, other = "1.2.3.4", "1.2.3.5"
+    said = [({"AcquisitionDate": "20180614", "AcquisitionTime": "1015"}, study, 2),
+            ({"AcquisitionDate": "20180614", "AcquisitionTime": "101500.000"}, study, 3),
+            ({"AcquisitionDateTime": "20180614101459.5+0100", "AcquisitionTime": "235959"}, study, 1),
+            ({"ContentDate": "20180615", "ContentTime": "000001", "AcquisitionTime": ""}, study, 4),
+            ({"ContentDate": "20180615", "ContentTime": "000001", "AcquisitionTime": ""}, study, 4),
+            ({"AcquisitionTime": "", "ContentTime": "in the morning", "ContentDate": "20180614"}, study, None),
+            ({"AcquisitionDate": "20180614", "AcquisitionTime": "1015"}, other, 1)]
+    objects = [files.ct(study_uid=uid, sop_instance_uid=f"1.2.3.9.{n}", series_uid=uid + ".1", **attributes)
+               for n, (attributes, uid, _) in enumerate(said)]
+    _, found = deidentified(objects)
+    ranks = {}
+    for row in found:
+        ranks.setdefault(row["study"], []).append(row["acquisition_order"])
+    expected = {}
+    for _, uid, rank in said:
+        expected.setdefault(uid, []).append(rank)
+    assert sorted((sorted(r, key=str) for r in ranks.values()), key=len) == sorted(
+        (sorted(r, key=str) for r in expected.values()), key=len)
