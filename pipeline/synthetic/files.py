@@ -1,4 +1,4 @@
-"""DICOM files out of nothing: `mammogram`, `tomosynthesis`, `ct`, `secondary_capture`, `dose_report` → bytes.
+"""DICOM files out of nothing: `mammogram`, `tomosynthesis`, `ct`, `secondary_capture`, `dose_report`, `cad` → bytes.
 
 Every function takes the options of `Options` and, beside them, any DICOM keyword (or eight hex digits) with a value to
 override, or None to leave the element out: `mammogram(laterality="R", KVP="31", PatientSex=None)`. Same call, same
@@ -21,11 +21,12 @@ from pydicom.uid import (
     CTImageStorage,
     DigitalMammographyXRayImageStorageForPresentation,
     DigitalMammographyXRayImageStorageForProcessing,
+    MammographyCADSRStorage,
     SecondaryCaptureImageStorage,
     XRayRadiationDoseSRStorage,
 )
 
-from pipeline.synthetic import encode, headers, report
+from pipeline.synthetic import encode, headers, reports
 from pipeline.synthetic.encode import uid
 from pipeline.synthetic.headers import code, item, put
 
@@ -68,6 +69,9 @@ class Options:
     planted: bool = True
     private: bool = True
     overlay: bool = False                   # group 6000, with the name as its label
+    shots: tuple[reports.Shot, ...] = ()    # reports: the exposures; one made up for them, where there is none
+    marks: tuple[reports.Mark, ...] = ()    # CAD: the findings
+    quirk: reports.Quirk = ""               # dose reports: what is wrong with it
 
     @property
     def words(self) -> str:
@@ -236,11 +240,31 @@ def secondary_capture_dataset(**options: Any) -> Dataset:
     return _finish(ds, o, elements)
 
 
+def _shot(o: Options, study: str) -> reports.Shot:
+    """Return the exposure of a mammogram that was not asked for anything, for reports that are told of none."""
+    maker = headers.vendor_of(o.manufacturer or "", o.model)
+    header = headers.mammography(maker, o.view, o.laterality, o.intent)
+    return reports.Shot(uid("event", study), uid("image", study), DigitalMammographyXRayImageStorageForPresentation,
+                        o.laterality, o.view, f"{o.study_date or '19000101'}{o.study_time or '000000'}", header)
+
+
 def dose_report_dataset(**options: Any) -> Dataset:
-    """Return an X-Ray Radiation Dose SR (PS3.3 A.35.8, PS3.16 TID 10001) of one mammographic exposure."""
+    """Return an X-Ray Radiation Dose SR (PS3.3 A.35.8, PS3.16 TID 10001) of mammographic exposures."""
     o, elements = split({"seed": "dose", **options})
     ds = _common(o, XRayRadiationDoseSRStorage, "SR")
-    put(ds, report.content(o.laterality, o.operator or "", o.serial or "", o.study_date or "", ds.StudyInstanceUID))
+    study = str(ds.StudyInstanceUID)
+    put(ds, reports.dose(
+        o.shots or (_shot(o, study),), study=study, operator=o.operator, manufacturer=o.manufacturer,
+        model=str(ds.ManufacturerModelName), serial=o.serial, station=o.station, institution=o.institution,
+        words=o.words, quirk=o.quirk))
+    return _finish(ds, o, elements)
+
+
+def cad_dataset(**options: Any) -> Dataset:
+    """Return a Mammography CAD SR (PS3.3 A.35.5, PS3.16 TID 4000)."""
+    o, elements = split({"seed": "cad", **options})
+    ds = _common(o, MammographyCADSRStorage, "SR")
+    put(ds, reports.cad(o.shots or (_shot(o, str(ds.StudyInstanceUID)),), o.marks))
     return _finish(ds, o, elements)
 
 
@@ -255,6 +279,7 @@ tomosynthesis = functools.partial(_bytes, tomosynthesis_dataset)
 ct = functools.partial(_bytes, ct_dataset)
 secondary_capture = functools.partial(_bytes, secondary_capture_dataset)
 dose_report = functools.partial(_bytes, dose_report_dataset)
+cad = functools.partial(_bytes, cad_dataset)
 dataset = mammogram_dataset
 
 PLACES = frozenset({"Larkspur", "Nettlefield", "ZZ99 3VZ", "ZZ99 3WZ", "MOSSGROVE", "IDRIS", "THORNBURY", "OLWEN",

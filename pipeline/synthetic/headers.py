@@ -103,7 +103,8 @@ def mammography(vendor: Vendor, view: str, laterality: str, intent: str) -> dict
     dose: dict[str, Any] = {
         "KVP": "29", "ExposureTime": "780", "XRayTubeCurrent": "85", "Exposure": "66", "ExposureInuAs": "66300",
         "AnodeTargetMaterial": vendor.anode, "FilterType": "STRIP", "FilterMaterial": vendor.filter,
-        "BodyPartThickness": "54", "CompressionForce": f"{force:g}",
+        "FilterThicknessMinimum": "0.05", "FilterThicknessMaximum": "0.05", "BodyPartThickness": "54",
+        "CompressionForce": f"{force:g}",
         "PaddleDescription": vendor.paddle, "OrganDose": "0.01420", "EntranceDose": 5, "EntranceDoseInmGy": "4.873",
         "HalfValueLayer": "0.538", "ExposureControlMode": "AUTOMATIC",
         "ExposureControlModeDescription": vendor.control_mode, "RelativeXRayExposure": "1254",
