@@ -132,6 +132,7 @@ def run(job: Job, work: ObjectStore, part: str, decided: Sequence[Decided]) -> d
             _store(job, part, scratch, job.pseudonyms.person(*person), answer, outcomes, rows, kept)
     outcomes.sort(key=lambda row: str(row["source_uri"]))
     tables.write(job.candidate, layout.facts(job.project, part), facts.table(rows, kept))
+    job.candidate.settle()
     tables.write(work, layout.outcomes(job.project, part), tables.from_rows(OUTCOMES, outcomes))
     counts = Counter(f"{o['status']}/{o['reason']}" if o["reason"] else str(o["status"]) for o in outcomes)
     event("deidentify.done", part=part, instances=len(outcomes), passed=len(rows))

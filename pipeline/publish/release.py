@@ -142,6 +142,7 @@ def _publish(
         else:
             with candidate.fetch(layout.in_candidate(project, candidate_id, file["name"])) as path:
                 release.put_file(key, path, bytes.fromhex(file["sha256"]))
+    release.settle()
     put_same(release, layout.release_manifest(project, name), manifest)
     _make_current(
         release,

@@ -70,15 +70,22 @@ class ObjectStore(Protocol):
     def put_file(self, key: str, path: Path, sha256: bytes) -> None:
         """Put a local file whose SHA-256 is `sha256`; the store's copy is checked (by the store, or by reading back).
 
-        Whole or not at all. An object that is there with these bytes is left as it is. Raises StoreRefused where what
-        the store holds afterwards is not these bytes.
+        Whole or not at all; durable once `settle` returns. An object that is there with these bytes is left as it is.
+        Raises StoreRefused where what the store holds afterwards is not these bytes.
         """
 
     def adopt(self, key: str, path: Path, sha256: bytes) -> None:
         """Put a local file that we made, and take it away: renamed where it is on the store's file system (see
         `scratch`), else put as by `put_file`.
 
-        The SHA-256 is trusted where the file is renamed; the file keeps its mode. Afterwards `path` is gone.
+        The SHA-256 is trusted where the file is renamed; the file keeps its mode. Afterwards `path` is gone. Durable
+        once `settle` returns.
+        """
+
+    def settle(self) -> None:
+        """Make all that was put or adopted durable: to be called before what says that it is there is written.
+
+        On a file store one flush for all of it, where one a file would cost more than the file.
         """
 
     def scratch(self) -> AbstractContextManager[Path]:

@@ -2,7 +2,8 @@
 
 Every path is walked from the zone's directory by descriptor, and no link is followed on the way or at its end: a link
 in landing cannot lead out of it. Writes go to a temporary name in the same directory, are flushed, renamed, and the
-directory flushed. A directory that a kill leaves without objects is harmless: only objects are listed.
+directory flushed; files that are put or adopted by the thousand are flushed together, by `settle`. A directory that a
+kill leaves without objects is harmless: only objects are listed.
 
 File names are bytes, keys are text. A byte of a name that is not UTF-8, and a backslash, stands in the key as U+F700
 plus the byte (`\\xe9` as U+F7E9); a name that holds such a character itself has it written byte by byte. So each name
@@ -11,6 +12,7 @@ has one key, each key that is not written this way is refused (`ValueError`), an
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -181,25 +183,28 @@ class LocalStore:
             if digest.digest() != sha256:
                 raise StoreRefused("The bytes of a file are not those its SHA-256 speaks of: it was not stored.")
 
-        self._put(key, copy)
+        self._put(key, copy, flush=False)
 
     def adopt(self, key: str, path: Path, sha256: bytes) -> None:
-        with self._writing(), self._parent(key, make=True) as (at, name):
-            source = _open_regular(path)
-            try:
-                os.fsync(source)
-            finally:
-                os.close(source)
+        with self._writing(), self._parent(key, make=True, flush=False) as (at, name):
+            os.close(_open_regular(path))
             try:
                 os.rename(path, name, dst_dir_fd=at)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
             else:
-                os.fsync(at)
                 return
         self.put_file(key, path, sha256)
         path.unlink()
+
+    def settle(self) -> None:
+        with self._writing():
+            at = self._directory([])
+            try:
+                _flush_file_system(at)
+            finally:
+                os.close(at)
 
     def delete(self, key: str) -> None:
         with self._writing():
@@ -317,25 +322,28 @@ class LocalStore:
         return _errors(writing=True, zone=self._zone)
 
     # ---- the way to a file -----------------------------------------------------------------------------------
-    def _put(self, key: str, fill: Callable[[int], None]) -> None:
+    def _put(self, key: str, fill: Callable[[int], None], *, flush: bool = True) -> None:
         """Give `key` the bytes that `fill` writes to a descriptor, whole or not at all."""
-        with self._writing(), self._parent(key, make=True) as (at, name), self._temporary(at) as (out, temp):
+        way = self._parent(key, make=True, flush=flush)
+        with self._writing(), way as (at, name), self._temporary(at) as (out, temp):
             fill(out)
-            os.fsync(out)
+            if flush:
+                os.fsync(out)
             os.rename(temp, name, src_dir_fd=at, dst_dir_fd=at)
-            os.fsync(at)
+            if flush:
+                os.fsync(at)
 
     @contextmanager
-    def _parent(self, key: str, *, make: bool = False) -> Iterator[tuple[int, bytes]]:
+    def _parent(self, key: str, *, make: bool = False, flush: bool = True) -> Iterator[tuple[int, bytes]]:
         """Yield a descriptor of the directory of `key` and the last part of its name. Raises OSError."""
         *above, name = _names(key)
-        at = self._directory(above, make=make)
+        at = self._directory(above, make=make, flush=flush)
         try:
             yield at, name
         finally:
             os.close(at)
 
-    def _directory(self, names: Iterable[bytes], *, make: bool = False) -> int:
+    def _directory(self, names: Iterable[bytes], *, make: bool = False, flush: bool = True) -> int:
         """Open the directory of these names below the zone's, and make what is missing where told to."""
         at = os.open(self.root, _DIRECTORY)
         for name in names:
@@ -343,7 +351,8 @@ class LocalStore:
                 if make:
                     with suppress(FileExistsError):
                         os.mkdir(name, dir_fd=at)
-                        os.fsync(at)
+                        if flush:
+                            os.fsync(at)
                 below = os.open(name, _DIRECTORY, dir_fd=at)
             finally:
                 os.close(at)
@@ -397,6 +406,16 @@ def _open_regular(path: str | bytes | Path, at: int | None = None) -> int:
             return descriptor
         os.close(descriptor)  # it was changed between the two
     raise FileNotFoundError(errno.ENOENT, "not a regular file")
+
+
+def _flush_file_system(descriptor: int) -> None:
+    """Flush all that was written to the file system of an open file: Linux's syncfs, sync(2) elsewhere."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "syncfs"):
+        os.sync()
+    elif libc.syncfs(descriptor):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def _write(out: int, data: bytes | memoryview) -> None:

@@ -151,6 +151,9 @@ class S3Store:
         self.put_file(key, path, sha256)
         path.unlink()
 
+    def settle(self) -> None:
+        """Nothing is left to do: an answer of S3 means durable."""
+
     def delete(self, key: str) -> None:
         with suppress(NotFound), _errors():
             self._client.delete_object(Bucket=self._bucket, Key=self._key(key))

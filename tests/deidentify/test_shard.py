@@ -8,8 +8,10 @@ from pipeline import layout
 from pipeline.deidentify.linter import read
 from pipeline.deidentify.plan import RECIPES, PlanSet, compile_rules
 from pipeline.deidentify.shard import Decided, Job, run
+from pipeline.errors import StoreUnreachable
 from pipeline.isolate import Limits
 from pipeline.storage import open_store, tables
+from pipeline.storage.local import LocalStore
 from pipeline.synthetic import files
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -66,3 +68,13 @@ def test_images_are_ranked_by_when_they_were_acquired(deidentified):
         expected.setdefault(uid, []).append(rank)
     assert sorted((sorted(r, key=str) for r in ranks.values()), key=len) == sorted(
         (sorted(r, key=str) for r in expected.values()), key=len)
+
+
+def test_what_the_disk_did_not_take_is_not_said_to_be_there(deidentified, tmp_path, monkeypatch):
+    def settle(_store):
+        raise StoreUnreachable("The file system failed (EIO).")
+
+    monkeypatch.setattr(LocalStore, "settle", settle)
+    with pytest.raises(StoreUnreachable):
+        deidentified([files.ct()])
+    assert not list((tmp_path / "work").rglob("outcomes.parquet"))

@@ -294,7 +294,7 @@ class Watched:
     """A store that remembers its writes and raises before the n-th one, as a kill would."""
 
     def __init__(self, store: Any, stop_at: int = 0) -> None:
-        self.store, self.stop_at, self.written = store, stop_at, []
+        self.store, self.stop_at, self.written, self.settled = store, stop_at, [], True
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)
@@ -308,6 +308,7 @@ class Watched:
 
     def write(self, key: str, data: bytes) -> None:
         self._count(key)
+        assert self.settled or not key.endswith(("manifest.json", "current.json")), "it says what may not be durable"
         self.store.write(key, data)
 
     def create(self, key: str, data: bytes) -> bool:
@@ -319,6 +320,11 @@ class Watched:
         if there is None:       # an object that is there with these bytes is left: no write
             self._count(key)
         self.store.put_file(key, path, sha256)
+        self.settled = False
+
+    def settle(self) -> None:
+        self.store.settle()
+        self.settled = True
 
 
 @pytest.fixture

@@ -338,7 +338,7 @@ else:
     ("call", "at"),
     [
         *(("write", at) for at in ("write", "fsync", "rename")),
-        *(("put_file", at) for at in ("write", "fsync", "rename")),
+        *(("put_file", at) for at in ("write", "rename")),
         *(("create", at) for at in ("write", "fsync", "link")),
     ],
 )
@@ -381,6 +381,17 @@ def test_adopt_renames_and_does_not_copy(local: ObjectStore) -> None:
         local.adopt("a/b", directory / "out", hashlib.sha256(b"x").digest())
     with local.fetch("a/b") as path:
         assert path.stat().st_ino == inode
+
+
+def test_settle_says_when_the_disk_did_not_take_it(local: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    local.settle()
+
+    def fails(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(module, "_flush_file_system", fails)
+    with pytest.raises(StoreUnreachable):
+        local.settle()
 
 
 def test_adopt_copies_from_another_file_system(
