@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,12 @@ SCHEMA_VERSION = 1
 def canonical(doc: object) -> bytes:
     """Return JSON whose bytes depend on nothing but the content; one item a line, so that people can read it."""
     return json.dumps(doc, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def pointer(manifest: Mapping[str, Any], digest: str) -> bytes:
+    """Return current.json as it points at the release with this manifest; `digest` is the manifest's, in hex."""
+    said = ("schema_version", "project", "release", "sequence", "candidate", "candidate_sha256", "predecessor")
+    return canonical({"manifest_sha256": digest, **{k: manifest[k] for k in said}})
 
 
 def read_json(store: ObjectStore, key: str, what: str) -> tuple[bytes, dict[str, Any]]:

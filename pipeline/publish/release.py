@@ -24,6 +24,7 @@ from pipeline.publish.files import (
     SCHEMA_VERSION,
     canonical,
     hex_of,
+    pointer,
     put_same,
     read_json,
     sha256,
@@ -107,22 +108,21 @@ def _publish(
         )
     text = readme.text(sealed, name, sequence, predecessor)
     listed = [*files, {"name": "README.md", "bytes": len(text), "sha256": sha256(text)}]
-    manifest = canonical(
-        {
-            "schema_version": SCHEMA_VERSION,
-            "project": project,
-            "title": sealed["title"],
-            "demo": sealed["demo"],
-            "release": name,
-            "sequence": sequence,
-            "predecessor": predecessor,
-            "candidate": candidate_id,
-            "candidate_sha256": approval["digest"],
-            "files": sorted(listed, key=lambda f: str(f["name"])),
-            "images": {"table": "tables/instances.parquet", "folder": "images", **_count(rows)},
-            "totals": sealed["totals"],
-        }
-    )
+    doc = {
+        "schema_version": SCHEMA_VERSION,
+        "project": project,
+        "title": sealed["title"],
+        "demo": sealed["demo"],
+        "release": name,
+        "sequence": sequence,
+        "predecessor": predecessor,
+        "candidate": candidate_id,
+        "candidate_sha256": approval["digest"],
+        "files": sorted(listed, key=lambda f: str(f["name"])),
+        "images": {"table": "tables/instances.parquet", "folder": "images", **_count(rows)},
+        "totals": sealed["totals"],
+    }
+    manifest = canonical(doc)
     if stored(release, layout.release_manifest(project, name)) not in (None, manifest):
         raise PublishRefused(
             "A release of this name stands there with another manifest.",
@@ -144,23 +144,7 @@ def _publish(
                 release.put_file(key, path, bytes.fromhex(file["sha256"]))
     release.settle()
     put_same(release, layout.release_manifest(project, name), manifest)
-    _make_current(
-        release,
-        project,
-        before,
-        canonical(
-            {
-                "schema_version": SCHEMA_VERSION,
-                "project": project,
-                "release": name,
-                "sequence": sequence,
-                "candidate": candidate_id,
-                "candidate_sha256": approval["digest"],
-                "manifest_sha256": result.manifest_sha256,
-                "predecessor": predecessor,
-            }
-        ),
-    )
+    _make_current(release, project, before, pointer(doc, result.manifest_sha256))
     # Times and people, outside every digest: written once, by the run that came to the end first.
     run = {
         "schema_version": SCHEMA_VERSION,

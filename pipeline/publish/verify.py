@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline import layout, observe
 from pipeline.errors import UsageError, VerifyFailed
-from pipeline.publish.files import hex_of, read_json, sha256, sha256_at, stored
+from pipeline.publish.files import hex_of, pointer, read_json, sha256, sha256_at, stored
 from pipeline.storage import ObjectStore, open_store, tables
 
 THREADS = 4
@@ -59,8 +59,10 @@ def locate(url: str) -> tuple[ObjectStore, str, str]:
         try:
             _, current = read_json(store, layout.current(project), "The project's current release")
             release = str(current["release"])
+            if store.stat(layout.release_manifest(project, release)) is None:
+                raise ValueError("no such release")
         except (ValueError, KeyError):
-            raise VerifyFailed(f"changed: {layout.current(project)} names no release.") from None
+            raise VerifyFailed(f"changed: {layout.current(project)} names no release that is there.") from None
     return store, project, release
 
 
@@ -94,6 +96,8 @@ def examine(url: str) -> Verified:
     except ValueError:
         raise VerifyFailed(f"changed: {key} is not a manifest.") from None
     found = Verified(release, sha256(data))
+    if not _pointed(store, project):
+        found.changed.append(layout.current(project))
     found.current, stated = _stated(store, project, release)
     if stated not in (None, found.manifest_sha256):
         found.changed.append(key)
@@ -111,6 +115,19 @@ def examine(url: str) -> Verified:
     folder = layout.in_release(project, release, "")
     found.extra = [e.key for e in store.list(folder) if e.key.removeprefix(folder) not in known]
     return found
+
+
+def _pointed(store: ObjectStore, project: str) -> bool:
+    """Return whether current.json is, byte for byte, what follows from the manifest of the release it names. Where
+    there is none, nothing was published; a release that another publisher left half done is then looked at alone."""
+    data = stored(store, layout.current(project))
+    if data is None:
+        return True
+    try:
+        there = stored(store, layout.release_manifest(project, str(json.loads(data)["release"])))
+        return there is not None and pointer(json.loads(there), sha256(there)) == data
+    except (ValueError, LookupError, TypeError):
+        return False
 
 
 def _stated(store: ObjectStore, project: str, release: str) -> tuple[bool, str | None]:

@@ -1,7 +1,10 @@
+import json
+
 import pytest
 
 from pipeline import layout
-from pipeline.errors import NotFound, UsageError, VerifyFailed
+from pipeline.errors import NotFound, SchemaTooNew, UsageError, VerifyFailed
+from pipeline.publish.files import canonical
 from pipeline.publish.release import publish
 from pipeline.publish.verify import examine, verify
 
@@ -72,6 +75,31 @@ def test_a_manifest_that_current_json_does_not_name_is_found(published):
     published.release.write(key, published.release.read(key).replace(b"trial", b"trick"))
     with pytest.raises(VerifyFailed, match="manifest"):
         verify(published.url)
+
+
+def test_a_flipped_bit_anywhere_in_current_json_is_named(published):
+    """Whichever way the release is asked for: each field of it follows from the manifest that it names."""
+    key = layout.current(published.project)
+    whole = published.release.read(key)
+    folder = f"{published.url}/releases/{published.done.release}"
+    named = whole.index(published.done.release.encode())
+    for at in sorted({named, named + 6, *range(0, len(whole), 23)}):
+        for bit in (1, 16):
+            published.release.write(key, whole[:at] + bytes([whole[at] ^ bit]) + whole[at + 1:])
+            for url in (published.url, folder):
+                with pytest.raises((VerifyFailed, SchemaTooNew), match=r"current\.json|newer version"):
+                    verify(url)
+    published.release.write(key, whole)
+    assert verify(published.url).current
+
+
+def test_a_current_json_whose_fields_do_not_follow_from_the_manifest_is_found(published):
+    key = layout.current(published.project)
+    doc = json.loads(published.release.read(key))
+    for field, value in (("sequence", 2), ("candidate", "c-" + "0" * 24), ("candidate_sha256", "0" * 64),
+                         ("manifest_sha256", "0" * 64), ("predecessor", {"release": "0000-x", "manifest_sha256": "0"})):
+        published.release.write(key, canonical({**doc, field: value}))
+        assert key in examine(published.url).changed
 
 
 def test_unlisted_files_are_reported(published):
