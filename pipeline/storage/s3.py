@@ -185,8 +185,10 @@ class S3Store:
         """Return the time of an answer's Date header: to the second."""
         try:
             headers = self._client.head_bucket(Bucket=self._bucket)["ResponseMetadata"]["HTTPHeaders"]
-        except ClientError as error:  # a refusal is dated as well
+        except ClientError as error:  # a refusal is dated as well, unless something before the store gave it
             headers = error.response["ResponseMetadata"]["HTTPHeaders"]
+            if "date" not in headers:
+                raise _error(error) from None
         except BotoCoreError as error:
             raise _error(error) from None
         if "date" not in headers:

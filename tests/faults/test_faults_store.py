@@ -16,6 +16,7 @@ from proxy import KINDS, Proxy, proxy
 
 from pipeline.errors import StoreUnreachable
 from pipeline.publish.verify import verify
+from pipeline.storage import open_store
 from tests.helpers.s3 import Server, bucket, client, moto, point_zones
 
 pytestmark = pytest.mark.xdist_group("faults")
@@ -118,6 +119,18 @@ def stage(bench: Bench, store: Store, kinds: list[str], rate: float, seed: objec
     bench.restore(None)
     ends_well(bench, store, words, "landing", kinds, rate, seed, lambda: None)
     assert bench.digests("work") == store.staged
+
+
+def test_a_refusal_that_is_not_dated_is_told_as_what_it_is(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something before the store gave it: that is no word on whether the store dates its answers."""
+    for name, value in store.env("landing", SHORT).items():
+        monkeypatch.setenv(name, value)
+    zone = open_store(f"s3://{bucket(store.server)}/zone", "landing")
+    store.proxy.break_with(["409"], 1.0, "undated")
+    with pytest.raises(StoreUnreachable):
+        zone.now()
+    store.proxy.calm()
+    assert zone.now()
 
 
 @pytest.mark.parametrize("seed", range(2))
