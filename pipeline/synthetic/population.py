@@ -1,7 +1,8 @@
-"""A breast-screening population over the years: women, episodes, four-view mammograms, and what must become of each.
+"""A breast-screening population over the years: women, episodes, cancers, four-view mammograms, dose and CAD reports,
+and what must become of each.
 
 `population(n, seed)` decides; `write(directory, population)` lays it out as hospitals do: names in folders and file
-names, a crosswalk, the permitted people, the episodes of a screening service.
+names, a crosswalk, the permitted people, the episodes of a screening service and the cancers of a registry.
 """
 
 from __future__ import annotations
@@ -9,53 +10,35 @@ from __future__ import annotations
 import csv
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation
+
 from pipeline.model import Reason, Status
-from pipeline.synthetic import exposure, files, people
+from pipeline.synthetic import clinical, exposure, files, people
+from pipeline.synthetic.clinical import DETECTED, EPISODES, INTERVAL, OUTCOMES, Visit
 from pipeline.synthetic.encode import uid
-from pipeline.synthetic.headers import vendor_of
 from pipeline.synthetic.people import Woman
+from pipeline.synthetic.reports import Mark, Quirk, Shot
+from pipeline.synthetic.unit import OPERATORS, SETS
 
 Fate = tuple[Status, Reason | None]
 RELEASED: Fate = (Status.PENDING, None)
+WRONG_CLASS: Fate = (Status.REJECTED, Reason.SOP_CLASS_NOT_ELIGIBLE)
 FATES: dict[str, Fate] = {
     "not_permitted": (Status.REJECTED, Reason.PERSON_NOT_PERMITTED),
     "unlinked": (Status.WITHHELD, Reason.PERSON_NOT_LINKED),
     "ambiguous": (Status.WITHHELD, Reason.PERSON_AMBIGUOUS),
 }
-EPISODES = ("nhs_number", "episode_id", "episode_type", "episode_date", "appointment_made", "date_of_foa", "date_of_as",
-            "end_code", "bso_organisation_code", "bso_batch_id", "final_action_code", "change_db_date_time")
-
-
-@dataclass(frozen=True)
-class XRaySet:
-    """One mammography set: where it stands, what it is, and how it writes its files."""
-
-    issuer: str
-    manufacturer: str
-    model: str
-    serial: str
-    station: str
-    institution: str
-    syntaxes: tuple[str, ...]
-
-
-SETS = (
-    XRaySet("HOSP-A", "GE MEDICAL SYSTEMS", "Senographe DS ADS_43.10.1", "SN-660417", "TEASELROOM1",
-            "Thistledown Infirmary", ("implicit", "explicit")),
-    XRaySet("HOSP-A", "HOLOGIC, Inc.", "Selenia Dimensions", "SN-81004520719", "TEASELROOM2", "Thistledown Infirmary",
-            ("explicit", "jpeg2000")),
-    XRaySet("HOSP-B", "SIEMENS", "MAMMOMAT Inspiration", "SN-21557", "BURDOCKVAN", "Burdock Cross Hospital",
-            ("explicit", "rle")),
-    XRaySet("HOSP-B", "GE MEDICAL SYSTEMS", "Senographe Essential", "SN-770233", "BURDOCKROOM",
-            "Burdock Cross Hospital", ("explicit", "jpeg")),
-)
-OPERATORS = ("WINTERBOTTOM^HESTER", "Winterbottom^Hester ", "CLUTTERBUCK^ROWENA", "PUDDLEFOOT^SIBYL")
+# What is wrong with every so-and-so-many-th dose report.
+QUIRKS: dict[int, Quirk] = {3: "disagrees", 7: "unit", 10: "zero", 14: "verified", 17: "comment"}
+QUIRKS_EVERY = 40
+# Options of `population`: two rounds within three years, of those who are seen more often than every third.
+THREE_YEARS: dict[str, int] = {"first_year": 2021, "rounds": 2, "interval_days": 547, "invited_over_days": 460}
 
 
 @dataclass(frozen=True)
@@ -77,6 +60,7 @@ class Population:
     women: tuple[Woman, ...]
     landed: tuple[Landed, ...]
     episodes: tuple[dict[str, str], ...]
+    outcomes: tuple[dict[str, str], ...]
     crosswalk: tuple[tuple[str, str, str, str], ...]
     permitted: tuple[str, ...]
 
@@ -89,92 +73,89 @@ class Truth:
     sentinels: frozenset[str]                           # words and numbers that may not leave the identifiable zone
     uids: frozenset[str]                                # Study, Series and SOP Instance UIDs as they landed
     episodes: dict[str, int] = field(default_factory=dict)   # rows of episodes.csv by what must become of them
+    outcomes: dict[str, int] = field(default_factory=dict)   # the same of outcomes.csv
 
     def counts(self) -> dict[str, int]:
         """Return how many objects have each status and reason, as `status` or `status/reason`."""
         return dict(sorted(Counter("/".join(filter(None, fate)) for fate in self.fates.values()).items()))
 
 
-def population(n_women: int, seed: object = 1, *, first_year: int = 2015, rounds: int = 3,
-               rows: int = 64, columns: int = 48) -> Population:
-    """Return a population: every woman is invited `rounds` times at three-year intervals, about three in four come.
+def population(n_women: int, seed: object = 1, *, first_year: int = 2015, rounds: int = 3, interval_days: int = 1096,
+               invited_over_days: int = 3 * 365, rows: int = 64, columns: int = 48) -> Population:
+    """Return a population: every woman is invited `rounds` times at intervals (three years), seven in ten come again.
 
-    The first fifteen women have the roles of `people.ROLES`. Images have `rows` × `columns` pixels.
+    First invitations are spread over `invited_over_days`. The first fifteen women have the roles of `people.ROLES`.
+    Images have `rows` × `columns` pixels.
     """
     women = people.women(n_women, seed)
     landed: list[Landed] = []
     episodes: list[dict[str, str]] = []
+    outcomes: list[dict[str, str]] = []
+    quirks = _quirks()
     for woman in women:
         rng = people.generator("woman", seed, woman.number)
-        own = rng.gauss(55, 12)
-        start = date(first_year, 1, 5) + timedelta(days=rng.randrange(3 * 365))
-        for visit in range(rounds):
-            when = start + timedelta(days=visit * 1096 + rng.randrange(-40, 40))
-            came = visit == 0 or rng.random() < 0.7
-            episodes.append(_episode(woman, visit, when, came, rng))
+        own = rng.gauss(56, 13)
+        start = date(first_year, 1, 5) + timedelta(days=rng.randrange(invited_over_days))
+        for number in range(rounds):
+            when = start + timedelta(days=number * interval_days + rng.randrange(-40, 40))
+            came = number == 0 or rng.random() < 0.7
+            visit = _visit(woman, number, when, own, rng)
+            episodes.append(clinical.episode(visit, came, rng))
             if came:
-                landed += _study(woman, visit, when, own, rng, rows, columns)
-    episodes += _odd_rows(seed)
-    return Population(tuple(women), tuple(landed), tuple(episodes), tuple(people.crosswalk(women)),
+                landed += _study(visit, rng, rows, columns, quirks)
+                if visit.cancer:
+                    outcomes.append(clinical.outcome(visit, rng))
+    odd = people.nhs_numbers(people.generator("odd", seed), 1)[0]
+    return Population(tuple(women), tuple(landed), (*episodes, *clinical.odd_episodes(odd)),
+                      (*outcomes, *clinical.odd_outcomes(odd, women)), tuple(people.crosswalk(women)),
                       tuple(sorted(w.nhs for w in women if w.role != "not_permitted")))
 
 
-def _episode(woman: Woman, visit: int, when: date, came: bool, rng: random.Random) -> dict[str, str]:
-    """One row, in the codes and date forms of a screening service's export."""
-    recalled = came and rng.random() < 0.15
-    return {
-        "nhs_number": woman.former_nhs if woman.role == "superseded" and woman.former_nhs and not visit else woman.nhs,
-        "episode_id": str(500000 + woman.number * 10 + visit), "episode_type": "C" if not visit else "R",
-        "episode_date": (when - timedelta(days=21)).isoformat(), "appointment_made": "True",
-        "date_of_foa": when.isoformat(), "date_of_as": (when + timedelta(days=14)).isoformat() if recalled else "",
-        "end_code": "SC" if came else "DNA", "bso_organisation_code": "ZZA" if "HOSP-A" in woman.locals else "ZZB",
-        "bso_batch_id": f"ZZA{100000 + visit}Q", "final_action_code": ("RR" if not recalled else "EC") if came else "",
-        "change_db_date_time": f"{when.isoformat()} 10:16:01.624494+01",
-    }
+def _quirks() -> Iterator[Quirk]:
+    while True:
+        yield from (QUIRKS.get(n, "") for n in range(QUIRKS_EVERY))
 
 
-def _odd_rows(seed: object) -> list[dict[str, str]]:
-    """A number with a wrong check digit, one of ten equal digits, none at all, and somebody nobody permitted."""
-    valid = people.nhs_numbers(people.generator("odd", seed), 1)[0]
-    wrong = valid[:9] + str((int(valid[9]) + 1) % 10)
-    row = dict.fromkeys(EPISODES, "") | {"episode_type": "C", "episode_date": "2018-03-01", "end_code": "SC",
-                                         "final_action_code": "RR", "bso_organisation_code": "ZZA"}
-    return [row | {"nhs_number": number, "episode_id": str(999000 + n)}
-            for n, number in enumerate((wrong, "9999999999", "", valid))]
+def _visit(woman: Woman, number: int, when: date, own: float, rng: random.Random) -> Visit:
+    at = sorted(woman.locals)[number % len(woman.locals)]
+    sets = [s for s in SETS if s.issuer == at]
+    when = date(1998, 4, 2) if woman.role == "old_study" and not number else when
+    chance = rng.random()
+    cancer = "screen_detected" if chance < DETECTED else "interval" if chance < DETECTED + INTERVAL else ""
+    return Visit(woman, number, when, sets[(woman.number // 3 + number) % len(sets)],
+                 rng.choice([o for o in OPERATORS if o.issuer == at]), own, cancer, rng.choice("LR"))
 
 
-def _study(
-    woman: Woman, visit: int, when: date, own: float, rng: random.Random, rows: int, columns: int
-) -> list[Landed]:
-    """One visit: R and L, CC and MLO, sometimes a technical repeat; on some sets raw images, a slab, a dose report."""
-    at = sorted(woman.locals)[visit % len(woman.locals)]
-    machine = [s for s in SETS if s.issuer == at][(woman.number + visit) % 2]
-    maker = vendor_of(machine.manufacturer, machine.model)
-    when = date(1998, 4, 2) if woman.role == "old_study" and not visit else when
+def _study(visit: Visit, rng: random.Random, rows: int, columns: int, quirks: Iterator[Quirk]) -> list[Landed]:
+    """One visit: R and L, CC and MLO, sometimes a repeat; by the set raw images, a slab, dose and CAD reports."""
+    woman, machine, when = visit.woman, visit.machine, visit.when
     day = when.strftime("%Y%m%d")
     fate = FATES.get(woman.role, RELEASED)
-    if fate == RELEASED and woman.role == "old_study" and not visit:
+    if fate == RELEASED and woman.role == "old_study" and not visit.number:
         fate = (Status.REJECTED, Reason.DATE_NOT_ELIGIBLE)
-    if fate == RELEASED and woman.role == "undated" and not visit:
+    if fate == RELEASED and woman.role == "undated" and not visit.number:
         fate = (Status.REJECTED, Reason.DATE_UNKNOWN)
-    study = uid("study", woman.nhs, visit)
-    folder = f"{at}/{woman.name.split('=')[0].replace('^', '_')}_{woman.locals[at]}/{day} screening"
+    study = uid("study", woman.nhs, visit.number)
+    local = woman.locals[machine.issuer]
+    folder = f"{machine.issuer}/{woman.name.split('=')[0].replace('^', '_')}_{local}/{day} screening"
+    clock = datetime(when.year, when.month, when.day, rng.randrange(8, 17), rng.randrange(60), rng.randrange(60))
     common: dict[str, Any] = {
-        "patient_id": woman.locals[at], "patient_name": woman.name, "birth_date": woman.birth.strftime("%Y%m%d"),
+        "patient_id": local, "patient_name": woman.name, "birth_date": woman.birth.strftime("%Y%m%d"),
         # the older set at the first hospital does not say whose ids it writes: the landing source declares it
-        "issuer": None if machine.serial == SETS[0].serial else at,
+        "issuer": None if machine.serial == SETS[0].serial else machine.issuer,
         "nhs_number": woman.nhs if woman.number % 2 else None,
         "study_uid": study, "study_date": None if fate[1] == Reason.DATE_UNKNOWN else day,
-        "study_time": f"{rng.randrange(8, 17):02d}{rng.randrange(60):02d}{rng.randrange(60):02d}",
-        "accession": f"ACC{1000000 + woman.number * 10 + visit}", "manufacturer": machine.manufacturer,
+        "study_time": clock.strftime("%H%M%S"),
+        "accession": f"ACC{1000000 + woman.number * 10 + visit.number}", "manufacturer": machine.manufacturer,
         "model": machine.model, "serial": machine.serial, "station": machine.station,
-        "institution": machine.institution, "operator": rng.choice(OPERATORS), "rows": rows, "columns": columns,
-        "transfer_syntax": rng.choice(machine.syntaxes), "overlay": rng.random() < 0.1,
+        "institution": machine.institution, "operator": rng.choice(visit.operator.names), "rows": rows,
+        "columns": columns, "SoftwareVersions": machine.software(when.year),
     }
     if woman.charset is not None:
         common["SpecificCharacterSet"] = woman.charset
+    image = {"transfer_syntax": rng.choice(machine.syntaxes), "overlay": rng.random() < 0.1}
     views = [(side, view, 0) for side in "RL" for view in ("CC", "MLO")]
-    if rng.random() < 0.2:
+    if rng.random() < visit.operator.repeats:
         side, view, _ = rng.choice(views)
         views.append((side, view, 1))                   # a technical repeat
     found: list[Landed] = []
@@ -183,20 +164,51 @@ def _study(
         key = f"{folder}/{name}"
         found.append(Landed(key, kind, {**common, "seed": key, **more}, woman.number, fate))
 
+    shots: list[Shot] = []
     for number, (side, view, repeat) in enumerate(views, 1):
-        shot = exposure.elements(maker, exposure.thickness_mm(own + (2 if view == "MLO" else 0), rng), view, side, rng)
-        shot |= {"InstanceNumber": str(number), "IrradiationEventUID": uid("event", study, side, view, repeat)}
-        image: dict[str, Any] = {"laterality": side, "view": view, **shot}
+        clock += timedelta(seconds=rng.randrange(35, 110))
+        shot = exposure.elements(machine, visit.operator, exposure.thickness_mm(
+            visit.own + (2 if view == "MLO" else 0), rng), view, side, rng)
+        event, time = uid("event", study, side, view, repeat), clock.strftime("%H%M%S")
+        taken = {"laterality": side, "view": view, **shot, "InstanceNumber": str(number), "IrradiationEventUID": event,
+                 "AcquisitionNumber": str(number), "AcquisitionTime": time, "ContentTime": time}
         name = f"{woman.name.split('^')[0]}_{side}{view}_{number:02d}"
-        land("mammogram", f"{name}.dcm", fate, **image)
-        if machine.manufacturer.startswith("GE") and visit == 1:
-            land("mammogram", f"{name}_RAW", fate, **image, intent="FOR PROCESSING")
-    if machine.manufacturer.startswith("HOLOGIC") and visit == 1:
-        land("tomosynthesis", "slab_LMLO.dcm", fate, laterality="L", view="MLO", transfer_syntax="explicit")
-    if machine.manufacturer.startswith("SIEMENS"):
-        wrong_class = (Status.REJECTED, Reason.SOP_CLASS_NOT_ELIGIBLE)
-        land("dose_report", "dose_report.dcm", wrong_class, transfer_syntax="explicit", overlay=False)
+        instance = uid("sop instance", f"{folder}/{name}.dcm")
+        land("mammogram", f"{name}.dcm", fate, **image, **taken, sop_instance_uid=instance)
+        shots.append(Shot(event, instance, DigitalMammographyXRayImageStorageForPresentation, side, view,
+                          f"{day}{time}", shot))
+        if machine.sends_raw and visit.number == 1:
+            land("mammogram", f"{name}_RAW", fate, **image, **taken, intent="FOR PROCESSING")
+    if machine.sends_slabs and visit.number == 1:
+        clock += timedelta(seconds=60)
+        time = clock.strftime("%H%M%S")
+        shot = exposure.elements(machine, visit.operator, exposure.thickness_mm(visit.own, rng), "MLO", "L", rng)
+        shot |= {"OrganDose": f"{float(shot['OrganDose']) * 1.3:.5f}", "PositionerPrimaryAngle": "-45"}
+        land("tomosynthesis", "slab_LMLO.dcm", fate, laterality="L", view="MLO", **shot, AcquisitionTime=time,
+             ContentTime=time, InstanceNumber=str(len(views) + 1), IrradiationEventUID=uid("event", study, "slab"))
+    if machine.reports_dose:
+        land("dose_report", "dose_report.dcm", _report(fate), shots=tuple(shots), quirk=next(quirks))
+    if machine.reports_cad and woman.number % 2:
+        land("cad", "cad.dcm", _report(fate), shots=tuple(shots), marks=_marks(visit, shots, rng, rows, columns))
     return found
+
+
+def _report(fate: Fate) -> Fate:
+    """The fate of a study's reports: their classes are not admitted."""
+    return WRONG_CLASS
+
+
+def _marks(visit: Visit, shots: Sequence[Shot], rng: random.Random, rows: int, columns: int) -> tuple[Mark, ...]:
+    """A finding or two, likelier where a cancer is; often none."""
+    found = []
+    for shot in shots:
+        cancer = visit.cancer and shot.laterality == visit.side
+        if cancer or rng.random() < 0.15:
+            likely = rng.randrange(55, 97) if cancer else rng.randrange(3, 45)
+            found.append(Mark(shot.image, shot.image_class, shot.laterality, shot.view,
+                              rng.choice(("mass", "calcification")), float(rng.randrange(columns)),
+                              float(rng.randrange(rows)), likely, min(99, likely + rng.randrange(10))))
+    return tuple(found)
 
 
 def truth(pop: Population) -> Truth:
@@ -212,16 +224,19 @@ def truth(pop: Population) -> Truth:
     known = {row[2].replace(" ", "") for row in pop.crosswalk} | set(pop.permitted)
     resolved = {row[3]: row[2] for row in pop.crosswalk if row[3]}
     permitted = set(pop.permitted)
-    rows: Counter[str] = Counter()
-    for row in pop.episodes:
-        number = resolved.get(row["nhs_number"], row["nhs_number"])
-        rows["permitted" if number in permitted else "not permitted" if number in known else "unknown"] += 1
-    return Truth({one.key: one.fate for one in pop.landed}, frozenset(sentinels), frozenset(uids), dict(rows))
+
+    def fates(table: Iterable[dict[str, str]]) -> dict[str, int]:
+        numbers = (resolved.get(row["nhs_number"], row["nhs_number"]) for row in table)
+        return dict(Counter("permitted" if number in permitted else "not permitted" if number in known else "unknown"
+                            for number in numbers))
+
+    return Truth({one.key: one.fate for one in pop.landed}, frozenset(sentinels), frozenset(uids),
+                 fates(pop.episodes), fates(pop.outcomes))
 
 
 def write(directory: Path, pop: Population, *, as_of: date = date(2024, 1, 31),
           also: Sequence[tuple[str, str, str]] = ()) -> Truth:
-    """Write landing/, crosswalk.csv, permitted.csv and episodes.csv below `directory`; return the truth about them.
+    """Write landing/, crosswalk.csv, permitted.csv, episodes.csv and outcomes.csv below `directory`; return the truth.
 
     `also` adds (issuer, local_id, nhs_number) to the crosswalk and its numbers to the permitted people.
     """
@@ -231,7 +246,8 @@ def write(directory: Path, pop: Population, *, as_of: date = date(2024, 1, 31),
         path.write_bytes(one.data())
     links = [*pop.crosswalk, *((*row, "") for row in also)]
     _csv(directory / "crosswalk.csv", ("issuer", "local_id", "nhs_number", "superseded_nhs_number"), links)
-    _csv(directory / "episodes.csv", EPISODES, (tuple(row[c] for c in EPISODES) for row in pop.episodes))
+    for name, header, rows in (("episodes", EPISODES, pop.episodes), ("outcomes", OUTCOMES, pop.outcomes)):
+        _csv(directory / f"{name}.csv", header, (tuple(row[c] for c in header) for row in rows))
     permitted = sorted({*pop.permitted, *(number for _, _, number in also)})
     lines = [f"# as-of: {as_of.isoformat()}", "person", *permitted, f"# end: {len(permitted)}"]
     (directory / "permitted.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")

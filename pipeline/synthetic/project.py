@@ -66,6 +66,21 @@ bso_organisation_code = {{ role = "drop" }}
 bso_batch_id = {{ role = "drop" }}
 final_action_code = {{ role = "category", values = ["RR", "EC"], meaning = "What was decided, in that code." }}
 change_db_date_time = {{ role = "drop" }}
+
+[[clinical]]
+table = "outcomes"
+file = "outcomes.csv"
+
+[clinical.columns]
+nhs_number = {{ role = "identity", required = true }}
+episode_id = {{ role = "identifier", meaning = "The episode that found it or that it followed, as in episodes." }}
+outcome = {{ role = "category", values = ["screen_detected", "interval"], required = true, meaning = "When found." }}
+diagnosis_date = {{ role = "event_date", meaning = "Diagnosis, moved by the person's own number of days." }}
+laterality = {{ role = "category", values = ["L", "R"], meaning = "Side of the cancer." }}
+invasive = {{ role = "category", values = ["True", "False"], meaning = "Invasive, or in situ." }}
+size_mm = {{ role = "number", unit = "mm", meaning = "Greatest extent, as the pathologist measured it." }}
+grade = {{ role = "category", values = ["1", "2", "3"], meaning = "Histological grade, of invasive cancers." }}
+registry_ref = {{ role = "drop" }}
 '''
 
 

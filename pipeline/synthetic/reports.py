@@ -6,6 +6,7 @@ templates name them. What a report says of an exposure is what the image's heade
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -200,7 +201,9 @@ def _document(template: str, title: Any, content: list[Dataset]) -> dict[str, An
     }
 
 
+@functools.cache
 def _concept(name: Any) -> Dataset:
+    """Return the item of a code. One item for all: it is written, never changed."""
     # pydicom's dictionary has zero-width spaces in a few meanings, where the printed standard may break a line
     return item(CodeValue=name.value, CodingSchemeDesignator=name.scheme_designator,
                 CodeMeaning=name.meaning.replace("\u200b", ""))

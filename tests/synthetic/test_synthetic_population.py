@@ -19,8 +19,10 @@ from pipeline.config import load
 from pipeline.model import REASONS, Reason, Status
 from pipeline.synthetic import people
 from pipeline.synthetic.bundled import LINKED, bundled
+from pipeline.synthetic.clinical import EPISODES, OUTCOMES
 from pipeline.synthetic.demo import LANDED_AT, write_demo
-from pipeline.synthetic.population import EPISODES, Truth, population, truth, write
+from pipeline.synthetic.population import QUIRKS, THREE_YEARS, Truth, population, truth, write
+from pipeline.synthetic.unit import SETS
 
 POPULATION = population(15, 7)
 
@@ -81,7 +83,8 @@ def test_files_hold_their_womans_identity(written: tuple[Path, Truth]) -> None:
         assert ds.get("IssuerOfPatientID", "HOSP-A") in woman.locals
         instances.append(str(ds.SOPInstanceUID))
         uids |= {str(ds.SOPInstanceUID), str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID)}
-        assert ("StudyDate" in ds) != (one.fate[1] is Reason.DATE_UNKNOWN)
+        assert ("StudyDate" in ds) == (one.options["study_date"] is not None)
+        assert one.fate[1] is not Reason.DATE_UNKNOWN or "StudyDate" not in ds
     assert uids <= told.uids
     assert len(instances) == len(set(instances)) == len(POPULATION.landed)
 
@@ -101,6 +104,56 @@ def test_every_visit_has_four_views_and_a_raw_image_shares_its_exposure(written:
         assert max(counted.values()) <= 2
     assert all(len(kvps) == 1 for kvps in events.values())
     assert any(max(counted.values()) == 2 for counted in views.values()), "a technical repeat somewhere"
+
+
+def test_a_report_tells_of_the_exposures_of_its_study_alone() -> None:
+    """Each names every processed image's event and none else, and is told what the headers say."""
+    landed = population(60, 3).landed
+    headers = {one.options["IrradiationEventUID"]: one.options for one in landed
+               if one.kind == "mammogram" and one.options.get("intent") != "FOR PROCESSING"}
+    quirks = Counter(one.options["quirk"] for one in landed if one.kind == "dose_report")
+    assert set(quirks) == {"", *QUIRKS.values()} and quirks[""] > 0.75 * sum(quirks.values())
+    for one in landed:
+        if one.kind in ("dose_report", "cad"):
+            shots = {shot.event: shot for shot in one.options["shots"]}
+            assert set(shots) == {event for event, o in headers.items() if o["study_uid"] == one.options["study_uid"]}
+            for event, shot in shots.items():
+                assert {name: headers[event][name] for name in shot.header} == shot.header
+                assert (shot.image, shot.laterality, shot.view) == tuple(
+                    headers[event][name] for name in ("sop_instance_uid", "laterality", "view"))
+    marks = [mark for one in landed if one.kind == "cad" for mark in one.options["marks"]]
+    images = {o["sop_instance_uid"] for o in headers.values()}
+    assert marks and all(mark.image in images and 0 < mark.probability < 100 for mark in marks)
+    assert any(one.kind == "tomosynthesis" for one in landed)
+    assert any(one.options.get("intent") == "FOR PROCESSING" for one in landed)
+
+
+def test_exposures_of_a_study_follow_each_other_in_time() -> None:
+    studies: dict[str, list[tuple[int, str]]] = {}
+    for one in POPULATION.landed:
+        if one.kind == "mammogram" and "AcquisitionTime" in one.options:
+            taken = (int(one.options["InstanceNumber"]), one.options["AcquisitionTime"])
+            studies.setdefault(one.options["study_uid"], []).append(taken)
+    for taken in studies.values():
+        times = [time for _, time in sorted(set(taken))]
+        assert times == sorted(set(times))
+
+
+def test_software_changes_over_the_years_and_sets_differ() -> None:
+    versions: dict[str, set[str]] = {}
+    for one in population(120, 5).landed:
+        versions.setdefault(one.options["serial"], set()).add(str(one.options["SoftwareVersions"]))
+    assert set(versions) == {machine.serial for machine in SETS}
+    assert sum(len(v) >= 2 for v in versions.values()) >= 4
+
+
+def test_the_population_of_three_years_stays_in_them() -> None:
+    one = population(200, 1, **THREE_YEARS)
+    days = {o.options["study_date"] for o in one.landed} - {None, "19980402"}
+    assert (date.fromisoformat(max(days)) - date.fromisoformat(min(days))).days < 3 * 366
+    assert population(200, 1, **THREE_YEARS) == one
+    cancers = Counter(row["outcome"] for row in one.outcomes)
+    assert cancers["screen_detected"] > cancers["interval"] > 1
 
 
 def test_dose_rises_with_thickness() -> None:
@@ -124,6 +177,10 @@ def test_tables_agree(written: tuple[Path, Truth]) -> None:
     assert tuple(rows[0]) == EPISODES
     assert sum(told.episodes.values()) == len(rows)
     assert len({row["episode_id"] for row in rows}) == len(rows)
+    cancers = list(csv.DictReader((directory / "outcomes.csv").open(encoding="utf-8")))
+    assert tuple(cancers[0]) == OUTCOMES and sum(told.outcomes.values()) == len(cancers)
+    attended = {row["episode_id"] for row in rows if row["end_code"] == "SC"}
+    assert all(row["episode_id"] in attended for row in cancers if row["episode_id"] not in ("", "999100"))
     by_role = {w.role: w for w in POPULATION.women if w.role}
     numbers = {(r["issuer"], r["local_id"]): r["nhs_number"].replace(" ", "") for r in links}
     assert by_role["not_permitted"].nhs not in permitted
@@ -170,7 +227,7 @@ def test_the_demo_lays_out_everything_and_its_project_file_loads(tmp_path: Path)
     assert {os.lstat(p).st_mtime for p in landing.rglob("*")} == {LANDED_AT}
     config = load(tmp_path / "one" / "project.toml")
     assert config.project.demo and config.stage.issuer == "HOSP-A"
-    assert set(config.clinical[0].columns) == set(EPISODES)
+    assert [set(table.columns) for table in config.clinical] == [set(EPISODES), set(OUTCOMES)]
     crosswalk = (tmp_path / "one" / "crosswalk.csv").read_text(encoding="utf-8")
     assert all(f"HOSP-A,{local}," in crosswalk for local in LINKED)
     write_demo(tmp_path / "two", women=3, seed=2, as_of=date(2024, 1, 31))
