@@ -191,8 +191,8 @@ class S3Store:
                 raise _error(error) from None
         except BotoCoreError as error:
             raise _error(error) from None
-        if "date" not in headers:
-            raise StoreRefused("An S3 store does not date its answers.")
+        if "date" not in headers:       # every server dates its answers (RFC 9110 6.6.1): this one broke off
+            raise StoreUnreachable("An S3 store's answer broke off: it has no date.")
         return _utc(parsedate_to_datetime(headers["date"]))
 
     def digest_checked(self) -> Literal["store", "read-back"]:
