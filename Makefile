@@ -37,7 +37,7 @@ check: .stamps/install  ## style, types, who may import whom, the recipes
 	@echo "== ruff";         $(BIN)/ruff check --quiet .
 	@echo "== mypy";         $(BIN)/mypy --no-error-summary
 	@echo "== import rules"; $(BIN)/lint-imports --no-cache > .stamps/imports.txt || { cat .stamps/imports.txt; exit 1; }
-	@echo "== recipes";      $(BIN)/tre recipe lint deid_recipes/*.dicom
+	@echo "== recipes";      $(BIN)/tre recipe lint deid_recipes/*
 
 bench: .stamps/install  ## time and memory of the engine beside a plain copy and deid; JSON lines in .bench/
 	@exec $(BIN)/python -m infra.bench

@@ -78,6 +78,8 @@ class Reason(StrEnum):
     NO_RECIPE_FOR_SOP_CLASS = "no_recipe_for_sop_class"
     TRANSFER_SYNTAX_UNSUPPORTED = "transfer_syntax_unsupported"
     STRUCTURED_REPORT = "structured_report"
+    REPORT_NOT_COVERED = "report_not_covered"
+    REPORT_MALFORMED = "report_malformed"
     PIXELS_NEED_CLEANING = "pixels_need_cleaning"
     PIXEL_STREAM_UNSAFE = "pixel_stream_unsafe"
     PIXEL_GEOMETRY = "pixel_geometry"
@@ -93,6 +95,7 @@ class Reason(StrEnum):
     # candidate
     STUDY_QUARANTINED = "study_quarantined"
     EXPECTATION_FAILED = "expectation_failed"
+    GROUP_TOO_SMALL = "group_too_small"
     # recall
     RECALLED = "recalled"
 
@@ -129,6 +132,8 @@ REASONS: dict[Reason, tuple[Status, str]] = {
     R.NO_RECIPE_FOR_SOP_CLASS: (S.QUARANTINED, "No recipe of the project covers this SOP class."),
     R.TRANSFER_SYNTAX_UNSUPPORTED: (S.QUARANTINED, "The engine does not read this transfer syntax."),
     R.STRUCTURED_REPORT: (S.QUARANTINED, "Structured reports pass only by concept rules, which this plan has not."),
+    R.REPORT_NOT_COVERED: (S.QUARANTINED, "The plan's concept rules do not list what this structured report is."),
+    R.REPORT_MALFORMED: (S.QUARANTINED, "A report's value type, relationship or concept is not as in PS3.3 C.17.3."),
     R.PIXELS_NEED_CLEANING: (S.QUARANTINED, "The pixels may hold burned-in text, and no rule of the plan cleans them."),
     R.PIXEL_STREAM_UNSAFE: (S.QUARANTINED, "A compressed frame holds comments, application data or bytes after it."),
     R.PIXEL_GEOMETRY: (S.QUARANTINED, "Pixel data is not as long as rows, columns, frames, samples and bits say."),
@@ -143,6 +148,7 @@ REASONS: dict[Reason, tuple[Status, str]] = {
     R.LIMIT_EXCEEDED: (S.QUARANTINED, "It took more time or memory than one object may, or ended its worker."),
     R.STUDY_QUARANTINED: (S.WITHHELD, "Another instance of the same study holds a residual identifier."),
     R.EXPECTATION_FAILED: (S.WITHHELD, "A row of this instance failed an expectation of quarantine severity."),
+    R.GROUP_TOO_SMALL: (S.WITHHELD, "Too few persons share what others may know of this one."),
     R.RECALLED: (S.RECALLED, "Taken back by a recall of the instance or of its person: it stays out for good."),
 }
 # Reasons under which the same object may pass another time though nothing of its plan has changed.

@@ -15,18 +15,23 @@ app = typer.Typer(no_args_is_help=True, help="Read de-identification recipes str
 
 @app.command(
     "lint",
-    epilog=examples("tre recipe lint deid_recipes/*.dicom", "tre recipe lint my-project/mammography.dicom"),
+    epilog=examples("tre recipe lint deid_recipes/*", "tre recipe lint my-project/mammography.dicom"),
 )
 def lint(files: Annotated[list[Path], typer.Argument(help="Recipe files.", show_default=False)]) -> None:
     """Refuse what deid would ignore, guess or leave alone: file, line, what deid would have done, the mend.
 
-    Ends with 11 where a recipe is refused.
+    Concept rules for structured reports (.toml) are read as strictly. Ends with 11 where a recipe is refused.
     """
-    from pipeline.deidentify import linter
+    from pipeline.deidentify import concepts, linter
 
-    findings = linter.lint(files)
+    recipes, rules = concepts.split([str(file) for file in files])
+    findings = linter.lint(recipes)
+    flaws = [flaw for file in rules for flaw in concepts.lint(file)]
     for f in findings:
         print(f"{f.file}:{f.line}: {f.rule}\n    deid: {f.deid_does}\n    mend: {f.mend}")
-    if findings:
-        raise RecipeRefused(f"{len(findings)} findings in {len({str(f.file) for f in findings})} files.")
+    for flaw in flaws:
+        print(f"{flaw.file}:{flaw.line}: {flaw.rule}\n    what: {flaw.what}\n    mend: {flaw.mend}")
+    if findings or flaws:
+        refused = {f.file for f in findings} | {flaw.file for flaw in flaws}
+        raise RecipeRefused(f"{len(findings) + len(flaws)} findings in {len(refused)} files.")
     print(f"{len(files)} {'recipe' if len(files) == 1 else 'recipes'}, nothing refused.")

@@ -39,10 +39,10 @@ class Work:
         self.source, self.plan, self.subject = source, plan, subject
         self.uids: dict[int, bytes] = {}
         self.sound = _sound(plan.id, source.encoding)
-        self._use(source.value(CHARACTER_SET))
+        self.use(source.value(CHARACTER_SET))
         self.maker = (self._text(0x00080070), self._text(0x00081090))
 
-    def _use(self, character_set: bytes | None) -> None:
+    def use(self, character_set: bytes | None) -> None:
         self.codecs = encodings(character_set)
         self.escapes = len(self.codecs) > 1 or self.codecs[0].startswith("iso2022")
 
@@ -69,12 +69,12 @@ class Work:
             if op is Op.KEEP:
                 piece = buf[start:end] if whole else element_bytes(tag, vr, buf[value:end], self.source.encoding)
                 if piece not in sound:
-                    self._check(vr, buf[value:end], tag)
+                    self.check(vr, buf[value:end], tag)
                     if len(piece) < 128 and not self.escapes and buf[value:end].isascii():
                         sound.add(piece)
                 out.append((tag, piece))
             elif op is Op.DESCEND:
-                out.append((tag, self._sequence(element, buf, encoding, depth + 1)))
+                out.append((tag, self.sequence(element, buf, encoding, depth + 1)))
             elif op is Op.PIXELS:
                 raise Refusal(Reason.UNSUPPORTED_STRUCTURE, tag)    # pixel data inside a sequence
             else:
@@ -95,7 +95,7 @@ class Work:
             raise Refusal(Reason.VR_MISMATCH, tag)
         return act.vr
 
-    def _check(self, vr: bytes, raw: bytes, tag: int) -> None:
+    def check(self, vr: bytes, raw: bytes, tag: int) -> None:
         """Refuse a kept value that cannot be what its VR says: text hides in numbers otherwise."""
         if len(raw) & 1:
             raise Refusal(Reason.VALUE_MALFORMED, tag)
@@ -107,7 +107,7 @@ class Work:
         elif vr in TEXT and (self.escapes or not raw.isascii()) and "\ufffd" in decode(raw, self.codecs):
             raise Refusal(Reason.CHARSET_UNSUPPORTED, tag)
 
-    def _sequence(self, element: Element, buf: bytes, encoding: Encoding, depth: int) -> bytes:
+    def sequence(self, element: Element, buf: bytes, encoding: Encoding, depth: int) -> bytes:
         tag, vr, _, value, end = element
         if depth > MAX_DEPTH:
             raise Refusal(Reason.NESTING_TOO_DEEP, tag)
@@ -121,7 +121,7 @@ class Work:
             if elements and elements[0][0] <= CHARACTER_SET:        # an item may have a character set of its own
                 own = next((e for e in elements if e[0] == CHARACTER_SET), None)
                 if own:
-                    self._use(buf[own[3]:own[4]])
+                    self.use(buf[own[3]:own[4]])
             content = b"".join(piece for _, piece in self.level(elements, buf, inner, depth))
             items.append(item(0xFFFE, 0xE000, len(content)) + content)
             self.codecs, self.escapes = outer
@@ -153,7 +153,7 @@ class Work:
                 kept = number & 0xFF in self.plan.private.get((group, name), ())
                 vr = vr if encoding.explicit else _private_vr(group, number & 0xFF, name)
                 if kept and (vr in TEXT or vr in _PLAIN):
-                    self._check(vr, buf[value:end], tag)
+                    self.check(vr, buf[value:end], tag)
                     out[owner[0]] = buf[owner[2]:owner[4]]
                     out[tag] = buf[start:end]
         return list(out.items())

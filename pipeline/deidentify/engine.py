@@ -19,7 +19,8 @@ from typing import Any
 
 from pipeline.deidentify.elements import Pieces, Work, element_bytes, even
 from pipeline.deidentify.pixels import JPEG, JPEG_2000, RLE, HighBits, check_pixels
-from pipeline.deidentify.plan import Plan
+from pipeline.deidentify.plan import REPORTS, Plan
+from pipeline.deidentify.reports import Tally, content
 from pipeline.deidentify.streams import Patches
 from pipeline.deidentify.subject import Subject
 from pipeline.dicom.file import CHUNK, DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Scan, chunks, scan
@@ -47,6 +48,7 @@ class Rewritten:
     series: str
     instance: str
     source: Scan = field(repr=False)
+    items: Tally | None = None      # of a structured report
 
 
 def rewrite(source: Path, target: Path, plan: Plan, subject: Subject, *, expect: bytes | None = None,
@@ -79,8 +81,8 @@ def _rewrite(
 ) -> Rewritten:
     try:
         source = scan(fd, size, head)
-        header, uids = transform(source, plan, subject)
-        patches, high_bits = check_pixels(fd, source)
+        header, uids, items = transform(source, plan, subject)
+        patches, high_bits = check_pixels(fd, source) if items is None else ([], None)
     except Refusal as refusal:
         # a file that changed since staging is that before it is anything else
         if expect is not None and _copy(fd, head, _Sink(-1, None, None), 0, 0, []) != expect:
@@ -100,7 +102,7 @@ def _rewrite(
         raise Refusal(Reason.OVERLAY_IN_PIXELS, 0x7FE00010)
     output_sha256 = sink.digest.digest() if sink.digest else b""
     size = len(header) + end - begin
-    return Rewritten(source_sha256, output_sha256, size, len(header), source.encoding, *uids, source)
+    return Rewritten(source_sha256, output_sha256, size, len(header), source.encoding, *uids, source, items)
 
 
 @dataclass(slots=True)
@@ -145,13 +147,21 @@ def _copy(fd: int, head: bytes, sink: _Sink, begin: int, end: int, patches: Patc
     return source.digest()
 
 
-def transform(source: Scan, plan: Plan, subject: Subject) -> tuple[bytes, tuple[str, str, str]]:
-    """Return the new file up to its pixel data's value, and the output's (study, series, instance) UIDs."""
+def transform(source: Scan, plan: Plan, subject: Subject) -> tuple[bytes, tuple[str, str, str], Tally | None]:
+    """Return the new file up to its pixel data's value, the output's (study, series, instance) UIDs, and what became of
+    the items of a structured report that the plan has concept rules for (None: it is none)."""
     if source.transfer_syntax not in READABLE:
         raise Refusal(Reason.TRANSFER_SYNTAX_UNSUPPORTED, 0x00020010)
     encoding = source.encoding
     work = Work(source, plan, subject)
     pieces = work.level(source.elements, source.head, encoding, 0)
+    sop_class = (source.value(0x00080016) or b"").rstrip(b"\0 ")
+    items = None
+    if plan.concepts and sop_class.startswith(REPORTS.encode()):
+        if source.pixel is not None:
+            raise Refusal(Reason.UNSUPPORTED_STRUCTURE, source.pixel[0])
+        tree, items = content(work, plan.concepts)
+        pieces += tree
     present = {tag for tag, _ in pieces}
     for tag in plan.added:
         if tag not in present:
@@ -174,9 +184,8 @@ def transform(source: Scan, plan: Plan, subject: Subject) -> tuple[bytes, tuple[
     if any(b"\\" in found[tag] for tag in (0x0020000D, 0x0020000E, 0x00080018)):
         raise Refusal(Reason.VALUE_MALFORMED)
     syntax = EXPLICIT_LE if source.inflated else source.transfer_syntax
-    sop_class = (source.value(0x00080016) or b"").rstrip(b"\0 ")
     header = b"".join([PREAMBLE, _meta(sop_class, found[0x00080018], syntax.encode()), *(piece for _, piece in pieces)])
-    return header, (found[0x0020000D].decode(), found[0x0020000E].decode(), found[0x00080018].decode())
+    return header, (found[0x0020000D].decode(), found[0x0020000E].decode(), found[0x00080018].decode()), items
 
 
 def _meta(sop_class: bytes, instance: bytes, syntax: bytes) -> bytes:

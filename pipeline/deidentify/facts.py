@@ -23,6 +23,7 @@ _NUMBERS = {b"US": "H", b"SS": "h", b"UL": "I", b"SL": "i", b"FL": "f", b"FD": "
 SKIPPED = frozenset({
     0x00120062, 0x00120063, 0x00120064, 0x00280303,         # the same on every object
     0x00283006, 0x00281201, 0x00281202, 0x00281203,         # tables of samples
+    0x0040A730,                                             # the content of a report: content.parquet has it
 })
 MOST_VALUES = 64            # of one path and instance: functional groups of a tomosynthesis stack repeat a hundredfold
 

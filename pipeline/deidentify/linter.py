@@ -31,10 +31,19 @@ LOOKUP_TABLES = frozenset({
     "PixelData", "LUTData", "RedPaletteColorLookupTableData", "GreenPaletteColorLookupTableData",
     "BluePaletteColorLookupTableData",
 })
-# PS3.3 C.17.3: where the content of a structured report stands; only concept rules may speak of it.
+# PS3.3 C.17.2, C.17.3, C.18: the content of structured reports, and who vouches for it; only concept rules may speak of
+# it, and who verified or wrote a report never leaves.
 REPORT_VALUES = frozenset({
-    "TextValue", "PersonName", "Date", "Time", "DateTime", "UID", "NumericValue", "MeasuredValueSequence",
-    "ContentSequence", "ConceptCodeSequence", "ReferencedSOPSequence",
+    "TextValue", "PersonName", "Date", "Time", "DateTime", "UID", "NumericValue", "FloatingPointValue",
+    "RationalNumeratorValue", "RationalDenominatorValue", "MeasuredValueSequence", "MeasurementUnitsCodeSequence",
+    "NumericValueQualifierCodeSequence", "ContentSequence", "ConceptNameCodeSequence", "ConceptCodeSequence",
+    "ReferencedSOPSequence", "ValueType", "RelationshipType", "ContinuityOfContent", "ContentTemplateSequence",
+    "ReferencedContentItemIdentifier", "ObservationUID", "ObservationDateTime", "GraphicData", "GraphicType",
+    "TemporalRangeType", "ReferencedSamplePositions", "ReferencedTimeOffsets", "ReferencedDateTime",
+    "TabulatedValuesSequence", "CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence",
+    "PredecessorDocumentsSequence", "IdenticalDocumentsSequence", "VerificationFlag", "VerifyingObserverSequence",
+    "VerifyingObserverName", "VerifyingObserverIdentificationCodeSequence", "VerifyingOrganization",
+    "VerificationDateTime", "AuthorObserverSequence", "ParticipantSequence", "CustodialOrganizationSequence",
 })
 # Set by the engine on every object, from what was really done.
 ALWAYS = frozenset({

@@ -11,6 +11,7 @@ from __future__ import annotations
 from struct import unpack
 from typing import Any
 
+from pipeline.deidentify.plan import REPORTS
 from pipeline.deidentify.streams import Patches, check_rle, jpeg_2000_segments, jpeg_segments
 from pipeline.dicom.file import Scan, pread
 from pipeline.model import Reason, Refusal
@@ -22,7 +23,6 @@ ACQUIRED = frozenset({
     "1.2.840.10008.5.1.4.1.1.2",                                        # CT
     "1.2.840.10008.5.1.4.1.1.4",                                        # MR
 })
-REPORTS = "1.2.840.10008.5.1.4.1.1.88."
 MAX_FRAGMENT = 64 << 20
 PIXEL_DATA = 0x7FE00010
 JPEG = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81))

@@ -14,11 +14,14 @@ from pathlib import Path
 
 from pipeline import layout
 from pipeline.config import ProjectConfig
+from pipeline.deidentify import concepts as concept_rules
+from pipeline.deidentify.concepts import Concepts
 from pipeline.deidentify.linter import PRIVATE, Rule, attribute, confidentiality_profile, read
 from pipeline.errors import ProjectFileError
 
 ENGINE_VERSION = "2"            # raise when the same plan would give other bytes
 RECIPES = Path(__file__).parents[2] / "deid_recipes"
+REPORTS = "1.2.840.10008.5.1.4.1.1.88."     # what SOP Class UIDs of structured reports begin with
 CHARACTER_SET, PIXEL_DATA = 0x00080005, 0x7FE00010
 
 
@@ -60,6 +63,7 @@ class Plan:
     codes: tuple[tuple[str, str], ...]                      # CID 7050: only what was really done
     keep_times: bool
     weaker: tuple[str, ...] = ()                            # attributes kept though the Basic Profile acts on them
+    concepts: Concepts | None = None                        # what of a structured report's content passes
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,8 @@ _FUNCTIONS = {"func:uid": Op.UID, "func:device": Op.DEVICE, "func:operator": Op.
               "var:patient": Op.PATIENT, "var:empty": Op.EMPTY, "var:age_band": Op.AGE}
 
 
-def compile_rules(rules: Sequence[Rule], *, keep_times: bool) -> Plan:
-    """Return the plan that linted rules mean."""
+def compile_rules(rules: Sequence[Rule], *, keep_times: bool, concepts: Concepts | None = None) -> Plan:
+    """Return the plan that linted rules mean, with `concepts` for the content of structured reports."""
     acts: dict[int, Act] = {CHARACTER_SET: Act(Op.KEEP, frozenset({b"CS"}), b"CS")}
     private: dict[tuple[int, str], set[int]] = {}
     added, weaker = [], []
@@ -98,9 +102,14 @@ def compile_rules(rules: Sequence[Rule], *, keep_times: bool) -> Plan:
         if rule.why:
             weaker.append(rule.field)
     canonical = sorted([r.action, r.field, r.value] for r in rules)
-    digest = layout.hashed("r", [ENGINE_VERSION, int(keep_times), *(word for rule in canonical for word in rule)])
-    return Plan(digest, tuple(dict.fromkeys(r.file for r in rules)), acts, tuple(sorted(added)),
-                {k: frozenset(v) for k, v in private.items()}, _codes(weaker, keep_times), keep_times, tuple(weaker))
+    words: list[bytes | str | int] = [ENGINE_VERSION, int(keep_times), *(word for rule in canonical for word in rule)]
+    files = dict.fromkeys(r.file for r in rules)
+    if concepts:
+        words += ["concepts", concepts.digest]
+        files[concepts.file] = None
+    return Plan(layout.hashed("r", words), tuple(files), acts, tuple(sorted(added)),
+                {k: frozenset(v) for k, v in private.items()}, _codes(weaker, keep_times, concepts is not None),
+                keep_times, tuple(weaker), concepts)
 
 
 def _op(rule: Rule, tag: int, vrs: frozenset[bytes]) -> Op:
@@ -113,7 +122,7 @@ def _op(rule: Rule, tag: int, vrs: frozenset[bytes]) -> Op:
     return Op.DESCEND if b"SQ" in vrs else Op.UID if b"UI" in vrs else Op.KEEP
 
 
-def _codes(weaker: Sequence[str], keep_times: bool) -> tuple[tuple[str, str], ...]:
+def _codes(weaker: Sequence[str], keep_times: bool, structured: bool) -> tuple[tuple[str, str], ...]:
     """CID 7050 codes that the rules earn. The Basic Profile is claimed only where all that is weaker is covered by
     Retain Patient Characteristics; moved dates stand for dummy values, and have their own code only when times
     moved too."""
@@ -122,6 +131,8 @@ def _codes(weaker: Sequence[str], keep_times: bool) -> tuple[tuple[str, str], ..
     if not all(row["retain_patient_characteristics"] for row in kept):
         return ()
     codes = [("113100", "Basic Application Confidentiality Profile")]
+    if structured:
+        codes.append(("113104", "Clean Structured Content Option"))
     if keep_times:
         codes.append(("113107", "Retain Longitudinal Temporal Information Modified Dates Option"))
     if kept:
@@ -140,16 +151,24 @@ def load_plans(config: ProjectConfig) -> PlanSet:
     plans: dict[str, Plan] = {}
     described = []
     for use in config.deidentify.recipes:
-        rules = read([recipe_path(name, config) for name in use.files])
-        plan = compile_rules(rules, keep_times=config.deidentify.keep_times)
+        recipes, concept_files = concept_rules.split(use.files)
+        if not recipes or len(concept_files) > 1:
+            raise ProjectFileError(f"{config.path}: a recipe set names no .dicom file, or more than one .toml file.",
+                                   hint="Name the recipes for headers, and one .toml at most.")
+        rules = read([recipe_path(name, config) for name in recipes])
+        concepts = concept_rules.read(recipe_path(concept_files[0], config)) if concept_files else None
+        plan = compile_rules(rules, keep_times=config.deidentify.keep_times, concepts=concepts)
         classes = sorted(sop_class_uid(name, config) for name in use.sop_classes)
         for uid in classes:
+            if concepts and not uid.startswith(REPORTS):
+                raise ProjectFileError(f"{config.path}: concept rules are named for what is no structured report.",
+                                       hint="Give images a recipe set of their own.")
             if uid in plans:
                 raise ProjectFileError(f"{config.path}: two recipe sets cover SOP class {uid}.", hint="Name it once.")
             plans[uid] = plan
         described.append({"files": list(use.files), "sop_classes": classes, "digest": plan.id,
                           "weaker": list(plan.weaker), "codes": [list(code) for code in plan.codes],
-                          "attributes": len(plan.acts)})
+                          "attributes": len(plan.acts), **({"concepts": len(concepts.rules)} if concepts else {})})
     fields: list[bytes | str | int] = [ENGINE_VERSION, config.deidentify.date_shift_days]
     fields += config.deidentify.residual_exceptions
     for uid in sorted(plans):

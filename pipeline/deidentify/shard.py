@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline import layout
-from pipeline.deidentify import facts, second_look
+from pipeline.deidentify import content, facts, second_look
 from pipeline.deidentify.dates import moment
 from pipeline.deidentify.engine import Subject, rewrite
 from pipeline.deidentify.plan import PlanSet
 from pipeline.deidentify.pseudonyms import Pseudonyms
+from pipeline.deidentify.reports import Tally
 from pipeline.dicom.charset import decode, encodings
 from pipeline.dicom.file import Scan
 from pipeline.errors import NotFound, TreError
@@ -70,6 +71,17 @@ class _Passed(NamedTuple):
     size: int
     facts: dict[str, list[str]]
     order: int | None       # rank in the study by when it was acquired
+    items: Tally | None     # of a structured report
+
+
+class _Report(NamedTuple):
+    """A report that passed, and where its items wait."""
+
+    patient: str
+    study: str
+    instance: str
+    path: Path
+    items: Tally
 
 
 @dataclass(slots=True)
@@ -107,11 +119,13 @@ def _fate(decided: Decided) -> str:
 def run(job: Job, work: ObjectStore, part: str, decided: Sequence[Decided]) -> dict[str, int]:
     """De-identify the shard's rows into part `part`; return counts by `status` or `status/reason`.
 
-    Writes the DICOM files, facts.parquet and, last, outcomes.parquet. Same rows, plan and key: same bytes.
+    Writes the DICOM files, content.parquet where it has reports, facts.parquet and, last, outcomes.parquet. Same rows,
+    plan and key: same bytes.
     """
     outcomes: list[dict[str, Any]] = [_outcome(job, d) for d in decided]
     rows: list[dict[str, Any]] = []
     kept: list[dict[str, list[str]]] = []
+    reports: list[_Report] = []
     people: dict[Person, list[int]] = {}
     for index, one in enumerate(decided):
         if one.reason is None and one.person is not None:
@@ -129,13 +143,23 @@ def run(job: Job, work: ObjectStore, part: str, decided: Sequence[Decided]) -> d
         for person, answer in track(done, "de-identifying people", total=len(order)):
             for kind in answer.surprises:
                 event("deidentify.surprise", part=part, error=kind)
-            _store(job, part, scratch, job.pseudonyms.person(*person), answer, outcomes, rows, kept)
+            _store(job, part, scratch, job.pseudonyms.person(*person), answer, outcomes, rows, kept, reports)
+        if reports:
+            whole = scratch / "content.parquet"
+            content.join(whole, [report[:4] for report in reports])
+            job.candidate.write(layout.content(job.project, part), whole.read_bytes())
     outcomes.sort(key=lambda row: str(row["source_uri"]))
     tables.write(job.candidate, layout.facts(job.project, part), facts.table(rows, kept))
     job.candidate.settle()
     tables.write(work, layout.outcomes(job.project, part), tables.from_rows(OUTCOMES, outcomes))
     counts = Counter(f"{o['status']}/{o['reason']}" if o["reason"] else str(o["status"]) for o in outcomes)
     event("deidentify.done", part=part, instances=len(outcomes), passed=len(rows))
+    if reports:
+        dropped: Counter[str] = Counter()
+        for report in reports:
+            dropped.update({**report.items.dropped, "below": report.items.below})
+        event("deidentify.reports", part=part, reports=len(reports), kept=sum(report.items.kept for report in reports),
+              **dropped)
     return dict(sorted(counts.items()))
 
 
@@ -247,7 +271,10 @@ def _rewrite(job: Job, landing: ObjectStore, row: Mapping[str, Any], index: int,
         value = result.source.value
         when = moment(value(0x0008002A), (value(0x00080022), value(0x00080032)), (value(0x00080023), value(0x00080033)))
         passed = _Passed(index, result.study, result.series, result.instance, result.sha256, result.size,
-                         facts.extract(header, result.encoding), None)
+                         facts.extract(header, result.encoding), None, result.items)
+        if result.items:
+            content.spool(target.with_suffix(".content"), content.extract(header, result.encoding))
+            when = None     # a report is none of the images that are ranked
         return _Made(passed, header, collected.take_dates(), when)
     except BaseException:
         target.unlink(missing_ok=True)
@@ -255,7 +282,7 @@ def _rewrite(job: Job, landing: ObjectStore, row: Mapping[str, Any], index: int,
 
 
 def _store(job: Job, part: str, scratch: Path, patient: str, answer: _Answer, outcomes: list[dict[str, Any]],
-           rows: list[dict[str, Any]], kept: list[dict[str, list[str]]]) -> None:
+           rows: list[dict[str, Any]], kept: list[dict[str, list[str]]], reports: list[_Report]) -> None:
     """Store what passed, and note every object's outcome."""
     for index, (reason, tag) in answer.refused.items():
         _refuse(outcomes[index], reason, tag)
@@ -270,6 +297,9 @@ def _store(job: Job, part: str, scratch: Path, patient: str, answer: _Answer, ou
         rows.append({"patient": patient, "study": one.study, "series": one.series, "instance": one.instance,
                      "key": key, "sha256": one.sha256, "bytes": one.size, "acquisition_order": one.order})
         kept.append(one.facts)
+        if one.items:
+            outcomes[one.number].update(items=one.items.kept, items_dropped=one.items.items - one.items.kept)
+            reports.append(_Report(patient, one.study, one.instance, scratch / f"{one.number}.content", one.items))
 
 
 def collect(source: Scan, collected: second_look.Collected) -> None:

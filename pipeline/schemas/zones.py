@@ -56,6 +56,8 @@ OUTCOMES = Table("outcomes", "A row per instance of a part: what became of it. T
     _c("output_sha256", "sha256", "Null unless pending."),
     _c("output_bytes", "int64", "", "byte"),
     _c("output_key", "string", "Key in the candidate zone; null unless pending."),
+    _c("items", "int32", "Content items that a structured report kept; null for what is none."),
+    _c("items_dropped", "int32", "Content items that its concept rules let go."),
 ))
 
 KNOWN_PEOPLE = Table("known_people", "Whom a local id stood for in earlier builds.", ("local",), (
@@ -100,7 +102,8 @@ CONTENT = Table("content", "A row per content item of the de-identified structur
     _c("parent", "int32", "`node` of the item that holds it; 0 for the root.", null=False),
     _c("depth", "int32", "0 for the root.", null=False),
     _c("relationship", "string", "To its parent.", source="RelationshipType (0040,A010)"),
-    _c("value_type", "string", "CONTAINER, NUM, CODE, TEXT, UIDREF, ...", source="ValueType (0040,A040)", null=False),
+    _c("value_type", "string", "CONTAINER, NUM, CODE, TEXT, UIDREF, ...; REFERENCE: to another item of the report.",
+       source="ValueType (0040,A040)", null=False),
     _c("template", "string", "Of a container that names one: 10001.", source="TemplateIdentifier (0040,DB00)"),
     _c("concept", "string", "Code value of the concept name.", source="ConceptNameCodeSequence (0040,A043)"),
     _c("concept_scheme", "string", "Its coding scheme; SRT and SNM3 as they stand."),
@@ -111,7 +114,8 @@ CONTENT = Table("content", "A row per content item of the de-identified structur
     _c("code", "string", "CODE: code value.", source="ConceptCodeSequence (0040,A168)"),
     _c("code_scheme", "string", "CODE: coding scheme."),
     _c("code_meaning", "string", "CODE: meaning."),
-    _c("text", "string", "TEXT, UIDREF, DATE, TIME, DATETIME, PNAME: the value as it stands in the output."),
+    _c("text", "string", "TEXT, UIDREF, DATE, TIME, DATETIME, PNAME: the value as it stands in the output. SCOORD: "
+       "graphic type and coordinates. REFERENCE: the node it refers to."),
     _c("reference", "string", "IMAGE, COMPOSITE, WAVEFORM: output SOP Instance UID that is referenced.",
        source="ReferencedSOPInstanceUID (0008,1155)"),
 ))

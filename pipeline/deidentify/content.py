@@ -1,0 +1,144 @@
+"""Content: the content tree of a de-identified report as rows (schemas.CONTENT), read back from the bytes written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from struct import iter_unpack
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import schemas
+from pipeline.deidentify import report_values as tags
+from pipeline.deidentify.facts import read_meta
+from pipeline.deidentify.report_values import Level
+from pipeline.deidentify.reports import CONTENT, REFERENCE
+from pipeline.dicom.charset import decode, encodings
+from pipeline.dicom.scan import Encoding, read_level
+
+_TEXTS = {"TEXT": tags.TEXT_VALUE, "PNAME": tags.PERSON_NAME, "UIDREF": tags.UID, "DATE": tags.DATE, "TIME": tags.TIME,
+          "DATETIME": tags.DATETIME}
+MOST_NUMBERS = 64           # of a drawing that are written out; one with more is told by its type alone
+_FIXED = ("patient", "study", "instance")
+_NAMES = tuple(name for name in schemas.CONTENT.names() if name not in _FIXED)
+
+
+class _Rows:
+    """Columns of one report, filled item by item."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, list[Any]] = {name: [] for name in _NAMES}
+        self.count = 0
+        self.numbers: dict[tuple[int, ...], int] = {}       # place in the tree → node, for what refers to another
+        self.references: list[tuple[int, tuple[int, ...]]] = []
+        self._same: dict[str, str] = {}
+
+    def add(self, **row: Any) -> int:
+        self.count += 1
+        for name, column in self.columns.items():
+            value = row.get(name)
+            column.append(self._same.setdefault(value, value) if isinstance(value, str) else value)
+        return self.count
+
+
+def extract(header: bytes, encoding: Encoding) -> pa.Table:
+    """Return a report's items in document order, without whose they are."""
+    start, _ = read_meta(header)
+    top = Level(header, read_level(header, start, len(header), encoding, top=True), encoding, 0)
+    rows = _Rows()
+    _item(top, rows, 0, 0, (1,), encodings(top.raw(0x00080005, b"CS")))
+    for node, target in rows.references:
+        rows.columns["text"][node - 1] = str(rows.numbers[target])
+    schema = schemas.arrow_schema(schemas.CONTENT)
+    return pa.table({name: pa.array(column, schema.field(name).type) for name, column in rows.columns.items()})
+
+
+def _item(level: Level, rows: _Rows, parent: int, depth: int, place: tuple[int, ...], codecs: tuple[str, ...]) -> None:
+    if own := level.raw(0x00080005, b"CS"):
+        codecs = encodings(own)
+    relationship = level.text(tags.RELATIONSHIP) or None
+    if REFERENCE in level.found:
+        raw = level.raw(REFERENCE, b"UL") or b""
+        node = rows.add(node=rows.count + 1, parent=parent, depth=depth, relationship=relationship,
+                        value_type="REFERENCE")
+        rows.references.append((node, tuple(n for (n,) in iter_unpack(">I" if level.encoding.big else "<I", raw))))
+        return
+    value_type = level.text(tags.VALUE_TYPE)
+    concept, scheme, meaning = _code(level, tags.CONCEPT_NAME)
+    row: dict[str, Any] = {"node": rows.count + 1, "parent": parent, "depth": depth, "relationship": relationship,
+                           "value_type": value_type, "concept": concept, "concept_scheme": scheme,
+                           "concept_meaning": meaning}
+    if value_type in _TEXTS:
+        tag = _TEXTS[value_type]
+        element = level.found.get(tag)
+        raw = level.buf[element[3]:element[4]] if element else b""
+        row["text"] = decode(raw, codecs, person_name=value_type == "PNAME").rstrip(" \0") or None
+    elif value_type == "NUM":
+        for item in _inside(level, tags.MEASURED):
+            row["number"] = item.text(tags.NUMERIC) or None
+            row["unit"] = _code(item, tags.UNITS)[0]
+        row["qualifier"] = _code(level, tags.QUALIFIER)[0]
+    elif value_type == "CODE":
+        row["code"], row["code_scheme"], row["code_meaning"] = _code(level, tags.CONCEPT_CODE)
+    elif value_type == "CONTAINER":
+        for item in _inside(level, tags.TEMPLATES):
+            row["template"] = item.text(tags.TEMPLATE) or None
+    elif value_type in ("SCOORD", "SCOORD3D"):
+        row["text"] = _drawing(level)
+    for item in _inside(level, tags.REFERENCED_SOP):
+        row["reference"] = item.text(tags.SOP_INSTANCE) or None
+    node = rows.add(**row)
+    rows.numbers[place] = node
+    for number, item in enumerate(_inside(level, CONTENT), 1):
+        _item(item, rows, node, depth + 1, (*place, number), codecs)
+
+
+def _inside(level: Level, tag: int) -> Iterator[Level]:
+    for where in level.items(tag):
+        yield level.inside(tag, where)
+
+
+def _code(level: Level, tag: int) -> tuple[str | None, str | None, str | None]:
+    for item in _inside(level, tag):
+        value = item.text(tags.CODE_VALUE) or item.text(tags.LONG_CODE)
+        return value or None, item.text(tags.SCHEME) or None, item.text(tags.MEANING) or None
+    return None, None, None
+
+
+def _drawing(level: Level) -> str:
+    """Return a graphic type and its coordinates: `POINT 12.5 100`."""
+    raw = level.raw(tags.GRAPHIC_DATA, b"FL") or b""
+    numbers = [f"{n:g}" for (n,) in iter_unpack(">f" if level.encoding.big else "<f", raw)]
+    return " ".join([level.text(tags.GRAPHIC_TYPE), *(numbers if len(numbers) <= MOST_NUMBERS else ())])
+
+
+def spool(path: Path, table: pa.Table) -> None:
+    """Keep a report's items in a file until the part is put together."""
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+def join(target: Path, reports: Iterable[tuple[str, str, str, Path]]) -> None:
+    """Write content.parquet from spooled reports (patient, study, instance, file), in order of the instance.
+
+    One report at a time is held, and a hundred thousand rows before they are written.
+    """
+    import pyarrow.parquet as pq
+
+    schema = schemas.arrow_schema(schemas.CONTENT)
+    with pq.ParquetWriter(target, schema, compression="zstd", write_statistics=True, store_schema=True) as writer:
+        held: list[pa.Table] = []
+        for patient, study, instance, path in sorted(reports, key=lambda report: report[2]):
+            with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
+                table = reader.read_all()
+            path.unlink()
+            owner = dict(zip(_FIXED, (patient, study, instance), strict=True))
+            columns = [pa.array([owner[field.name]] * table.num_rows, field.type) if field.name in owner
+                       else table[field.name] for field in schema]
+            held.append(pa.Table.from_arrays(columns, schema=schema))
+            if sum(one.num_rows for one in held) >= 100_000:
+                writer.write_table(pa.concat_tables(held))
+                held = []
+        if held:
+            writer.write_table(pa.concat_tables(held))
