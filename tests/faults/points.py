@@ -81,6 +81,45 @@ POINTS = (
 )
 
 
-def named(step: str, zone: str, method: str, key: str) -> list[Point]:
+# A recall, from a site with a release, an approved candidate that waits, and half a release that nobody was given.
+RECALL_STEPS = ("waiting", "order_recall", "recall", "rebuilt", "finish_recall")
+PATIENT, UID = r"P[0-9A-Z]+", r"2\.25\.\d+"
+
+
+def _withdrawn(step: str, *more: Point) -> tuple[Point, ...]:
+    """What withdrawing changes, in both steps that do it."""
+    return (
+        Point(step, "lease", "release", "write", rf"leases/publish\.{LEASED}"),
+        Point(step, "tombstones", "release", "create", r"tombstones/.*\.json"),
+        Point(step, "images", "release", "purge", rf"images/{PATIENT}/(.*\.)?"),
+        *more,
+        Point(step, "lease given back", "release", "delete", rf"leases/publish\.{LEASED}"),
+    )
+
+
+RECALL_POINTS = (
+    Point("order_recall", "order", "work", "create", rf"recalls/{ID}\.json"),
+    *_withdrawn(
+        "recall",
+        Point("recall", "found", "work", "write", rf"recalls-found/{ID}\.json"),
+        Point("recall", "half a release's manifest", "release", "purge", rf"{RELEASE}/manifest\.json"),
+        Point("recall", "half a release", "release", "purge", rf"{RELEASE}/"),
+        Point("recall", "a waiting candidate's manifest", "candidate", "purge", rf"{CANDIDATE}/candidate\.json"),
+        Point("recall", "a waiting candidate", "candidate", "purge", rf"{CANDIDATE}/"),
+        Point("recall", "images of parts", "candidate", "purge", rf"parts/{ID}/dicom/{PATIENT}/.*\."),
+    ),
+    *_withdrawn(
+        "finish_recall",
+        Point("finish_recall", "parts", "candidate", "purge", rf"parts/{ID}/"),
+        Point("finish_recall", "clinical", "candidate", "purge", rf"clinical/{ID}/"),
+        Point("finish_recall", "rows of a published candidate", "candidate", "purge",
+              rf"{CANDIDATE}/(curated/|tables/|images\.parquet)"),
+        Point("finish_recall", "certificate for all", "release", "write", rf"certificates/{ID}\.(txt|json)"),
+        Point("finish_recall", "certificate", "work", "write", rf"certificates/{ID}\.(txt|json)"),
+    ),
+)
+
+
+def named(points: tuple[Point, ...], step: str, zone: str, method: str, key: str) -> list[Point]:
     """Return the points that a change belongs to: one, where the list is whole and says nothing twice."""
-    return [point for point in POINTS if point.fits(step, zone, method, key)]
+    return [point for point in points if point.fits(step, zone, method, key)]

@@ -20,7 +20,7 @@ SEED = 20261122
 
 
 def test_every_change_of_a_zone_has_a_name(bench: Bench) -> None:
-    unnamed = {change for change in bench.changes if len(named(*change)) != 1}
+    unnamed = {change for change in bench.changes if len(named(POINTS, *change)) != 1}
     assert not unnamed
     unused = {(p.step, p.name) for p in POINTS if not any(p.fits(*change) for change in bench.changes)}
     assert not unused

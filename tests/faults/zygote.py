@@ -25,7 +25,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-CHANGES = ("write", "create", "put_file", "adopt", "delete")
+CHANGES = ("write", "create", "put_file", "adopt", "delete", "purge")
 MOVES = ("write", "rename", "link", "unlink", "mkdir", "fsync")
 
 
@@ -42,6 +42,8 @@ def run(project: str, steps: list[list[Any]], known: str | None) -> list[Any]:
         elif name == "approve":
             newest = verbs.newest_candidate(project)
             found = verbs.approve(project, newest["candidate"], newest["digest"], "officer", "engineer", "approve")
+        elif name == "order_recall":
+            found = verbs.order_recall(project, "withdrawn", "officer", "engineer", people=given)
         elif name == "tre":
             found = tre(given)
         else:

@@ -198,15 +198,25 @@ def test_what_lands_again_stays_out(site: Site) -> None:
 
 
 def test_a_candidate_that_waits_is_taken_away(site: Site) -> None:
-    """Approved or not, a candidate made before the recall cannot be published after it."""
-    person, _ = someone(site)
+    """Approved or not, a candidate made before the recall cannot be published after it: it is not there any more, and
+    where it is put back (a backup, a build that was started before), its tombstones keep it out."""
+    person, keys = someone(site)
     suites = site.project.read_text().replace("date_shift_days = 365", "date_shift_days = 364")
     site.project.write_text(suites)
     site.deidentify()
     waiting = site.candidate()
     steps.approve(site.project, waiting["candidate"], waiting["digest"], "officer", "engineer", "approve")
+    candidate, kept = site.folder / "candidate", site.folder / "candidate before"
+    shutil.copytree(candidate, kept)
     steps.recall(site.project, order(site, people=[person]))
+    assert not (candidate / NAME / "candidates" / waiting["candidate"]).exists()
     with pytest.raises((NotFound, PublishRefused)):
+        steps.publish(site.project, waiting["candidate"])
+    stones = list((site.folder / "release" / NAME / "tombstones").iterdir())
+    assert len(stones) > len(keys)      # an image each, and the person
+    shutil.rmtree(candidate)
+    kept.rename(candidate)
+    with pytest.raises(PublishRefused, match="recalled"):
         steps.publish(site.project, waiting["candidate"])
 
 
