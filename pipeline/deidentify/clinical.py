@@ -1,39 +1,35 @@
-"""Clinical tables: CSV in, pseudonymised Arrow tables out. Every column is declared in the project file, by its role.
+"""Clinical tables: CSV or Parquet in, pseudonymised Arrow tables out. Every column is declared in the project file.
 
-A table that does not have exactly the declared columns is refused whole. A row is held, with a reason, where its person
-cannot be told or is not permitted, or a value is not what its column's role says; the other rows go on. An empty cell
-is null, and holds the row only where the column is required. No message holds a cell or an undeclared column's name.
+A table that does not have exactly the declared columns is refused whole (see `clinical_files`). A row is held, with a
+reason, where its person cannot be told or is not permitted, a value is not what its column's role says, or the row has
+another number of fields; the other rows go on. An empty cell is null, and holds the row only where the column is
+required. No message holds a cell or an undeclared column's name.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import io
 import math
 import re
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import layout
 from pipeline.config import Clinical, Column, ProjectConfig
-from pipeline.deidentify import nhs
+from pipeline.deidentify import clinical_files, nhs
 from pipeline.deidentify.crosswalk import Crosswalk, Person
 from pipeline.deidentify.pseudonyms import Pseudonyms
 from pipeline.errors import ClinicalRefused
 from pipeline.model import Reason, Refusal
-from pipeline.schemas import CLINICAL_OUTCOMES, CLINICAL_TYPES, clinical_table
+from pipeline.schemas import CLINICAL_OUTCOMES, CLINICAL_TYPES, Table, clinical_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LARGEST = 1 << 30       # bytes of a file, unpacked
+CHUNK = 20_000          # rows that wait as Python objects
 LINKED, HELD = "linked", "held"
 _ISO = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
 _BRITISH = re.compile(r"([0-9]{2})/([0-9]{2})/([0-9]{4})")
@@ -55,15 +51,35 @@ class ClinicalSnapshot:
     repeats: dict[str, int]
 
 
-@dataclass(slots=True)
-class _Result:
-    rows: list[tuple[Any, ...]] = field(default_factory=list)
-    outcomes: list[dict[str, Any]] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
+class _Rows:
+    """A table that grows by rows and keeps them in columns, a chunk at a time."""
+
+    def __init__(self, schema: Table) -> None:
+        self.schema, self.names = schema, schema.names()
+        self.waiting: list[tuple[Any, ...]] = []
+        self.chunks: list[pa.Table] = []
+
+    def add(self, *row: Any) -> None:
+        self.waiting.append(row)
+        if len(self.waiting) == CHUNK:
+            self._flush()
+
+    def _flush(self) -> None:
+        from pipeline.storage import tables
+
+        rows = (dict(zip(self.names, row, strict=True)) for row in self.waiting)
+        self.chunks.append(tables.from_rows(self.schema, rows))
+        self.waiting = []
+
+    def table(self) -> pa.Table:
+        import pyarrow as pa
+
+        self._flush()
+        return pa.concat_tables(self.chunks).combine_chunks()
 
 
 class _Held(Exception):
-    def __init__(self, reason: Reason, column: str) -> None:
+    def __init__(self, reason: Reason, column: str | None) -> None:
         super().__init__(reason)
         self.reason, self.column = reason, column
 
@@ -78,37 +94,42 @@ def pseudonymise(config: ProjectConfig, pseudonyms: Pseudonyms, crosswalk: Cross
     from pipeline.storage import tables as parquet
 
     tables: dict[str, pa.Table] = {}
-    outcomes: list[dict[str, Any]] = []
+    outcomes = _Rows(CLINICAL_OUTCOMES)
     counts: dict[str, dict[str, int]] = {}
     fields: list[bytes | str | int] = []
     for declared in config.clinical:
         if declared.table in tables:
             raise ClinicalRefused(f"Clinical table {declared.table} is declared twice.")
-        data = _bytes(declared.table, config.beside(declared.file))
-        found = _table(declared, data, config, pseudonyms, crosswalk, permitted, recalled)
-        schema = clinical_table(declared.table, declared.columns)
-        found.rows.sort(key=lambda row: [(value is not None, value) for value in row])
-        names = schema.names()
-        tables[declared.table] = parquet.from_rows(schema, (dict(zip(names, row, strict=True)) for row in found.rows))
-        outcomes += found.outcomes
-        counts[declared.table] = dict(sorted(found.counts.items()))
+        data = clinical_files.read(declared.table, config.beside(declared.file))
+        found, counted = _table(declared, data, config, pseudonyms, crosswalk, permitted, recalled, outcomes)
+        tables[declared.table] = _sorted(found)
+        counts[declared.table] = dict(sorted(counted.items()))
         fields += [declared.table, hashlib.sha256(data).digest(), parquet.to_bytes(tables[declared.table])]
-    table = parquet.from_rows(CLINICAL_OUTCOMES, outcomes)
+    table = outcomes.table()
     return ClinicalSnapshot(
         layout.keyed("q", pseudonyms.key.secret, [*fields, parquet.to_bytes(table)]) if tables else None,
         tables, table, counts, {name: _repeats(t) for name, t in tables.items()})
+
+
+def _sorted(table: pa.Table) -> pa.Table:
+    """Return the rows in the order of all columns, nulls first: whatever order the file had."""
+    import pyarrow.compute as pc
+
+    keys = [(name, "ascending", "at_start") for name in table.column_names]
+    return table.take(pc.sort_indices(table, sort_keys=keys)).combine_chunks()
 
 
 def identifiers(config: ProjectConfig, crosswalk: Crosswalk) -> dict[tuple[str, str], set[str]]:
     """Return, by person (`Person.key`), what their rows' identity and identifier columns hold: for the second look."""
     found: dict[tuple[str, str], set[str]] = {}
     for declared in config.clinical:
-        for _, row in _rows(declared, _bytes(declared.table, config.beside(declared.file))):
-            cells = {name: cell.strip() for name, cell in row.items()
+        data = clinical_files.read(declared.table, config.beside(declared.file))
+        for _, row in clinical_files.rows(declared, data, linked=config.project.linked):
+            cells = {name: cell.strip() for name, cell in (row or {}).items()
                      if declared.columns[name].role in ("identity", "identifier")}
-            who = _person(cells[_identity(declared)], config, crosswalk)
+            who = _person(cells.get(_identity(declared), ""), config, crosswalk)
             if who.key:
-                found.setdefault(who.key, set()).update(cell for cell in cells.values() if cell)
+                found.setdefault(who.key, set()).update({*cells.values()} - {"", clinical_files.BAD})
     return found
 
 
@@ -133,15 +154,22 @@ def _person(cell: str, config: ProjectConfig, crosswalk: Crosswalk) -> Person:
 
 
 def _table(declared: Clinical, data: bytes, config: ProjectConfig, pseudonyms: Pseudonyms, crosswalk: Crosswalk,
-           permitted: frozenset[str] | None, recalled: Callable[[tuple[str, str]], bool]) -> _Result:
-    result, identity = _Result(), _identity(declared)
+           permitted: frozenset[str] | None, recalled: Callable[[tuple[str, str]], bool],
+           outcomes: _Rows) -> tuple[pa.Table, Counter[str]]:
+    """Return the table's kept rows, and how many rows have each reason or are linked; add a row each to `outcomes`."""
+    identity = _identity(declared)
     if "patient_id" in declared.columns and declared.columns["patient_id"].role in CLINICAL_TYPES:
         raise ClinicalRefused(f"Clinical table {declared.table}: a kept column may not be called patient_id.")
     kept = [(name, column, _reader(name, column, pseudonyms)) for name, column in declared.columns.items()
             if column.role in CLINICAL_TYPES]
-    for number, row in _rows(declared, data):
-        outcome: dict[str, Any] = {"table": declared.table, "row": number, "status": LINKED}
+    rows, counts = _Rows(clinical_table(declared.table, declared.columns)), Counter[str]()
+    for number, row in clinical_files.rows(declared, data, linked=config.project.linked):
         try:
+            if row is None:
+                raise _Held(Reason.VALUE_MALFORMED, None)
+            bad = next((name for name, cell in row.items() if cell == clinical_files.BAD), None)
+            if bad is not None:
+                raise _Held(Reason.CHARSET_UNSUPPORTED, bad)
             who = _person(row[identity].strip(), config, crosswalk)
             if who.key is None:
                 raise _Held(who.reason or Reason.PERSON_NOT_LINKED, identity)
@@ -151,12 +179,14 @@ def _table(declared: Clinical, data: bytes, config: ProjectConfig, pseudonyms: P
                 raise _Held(Reason.PERSON_NOT_PERMITTED, identity)
             patient = pseudonyms.person(*who.key)
             days = pseudonyms.shift_days(patient, config.deidentify.date_shift_days)
-            result.rows.append((patient, *(_cell(row[name], name, column, read, days) for name, column, read in kept)))
+            rows.add(patient, *(_cell(row[name], name, column, read, days) for name, column, read in kept))
         except _Held as held:
-            outcome |= {"status": HELD, "reason": held.reason.value, "column": held.column}
-        result.outcomes.append(outcome)
-        result.counts[outcome.get("reason", LINKED)] += 1
-    return result
+            outcomes.add(declared.table, number, HELD, held.reason.value, held.column)
+            counts[held.reason.value] += 1
+        else:
+            outcomes.add(declared.table, number, LINKED, None, None)
+            counts[LINKED] += 1
+    return rows.table(), counts
 
 
 def _cell(text: str, name: str, column: Column, read: Callable[[str, int], Any], days: int) -> Any:
@@ -207,48 +237,3 @@ def event_date(text: str, days: int) -> date:
 def _repeats(table: pa.Table) -> int:
     groups = table.group_by(table.column_names).aggregate([])
     return int(table.num_rows - groups.num_rows)
-
-
-def _bytes(table: str, path: Path) -> bytes:
-    """Return a clinical file's CSV bytes, unpacked where it is gzip. Raises ClinicalRefused."""
-    packed = path.name.endswith(".csv.gz")
-    if not packed and path.suffix != ".csv":
-        raise ClinicalRefused(f"Clinical table {table}: only .csv and .csv.gz are read.")
-    try:
-        with gzip.open(path, "rb") if packed else path.open("rb") as file:
-            data = file.read(LARGEST + 1)
-    except (gzip.BadGzipFile, EOFError, zlib.error):
-        raise ClinicalRefused(f"Clinical table {table}: the gzip file is damaged.") from None
-    except OSError as error:
-        raise ClinicalRefused(f"Clinical table {table}: its file cannot be read ({error.strerror}).") from None
-    if len(data) > LARGEST:
-        raise ClinicalRefused(f"Clinical table {table}: its file is larger than {LARGEST} bytes.")
-    return data
-
-
-def _rows(declared: Clinical, data: bytes) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (number from 1, cells by column). Raises ClinicalRefused: names a line, a position or a declared column."""
-    where = f"Clinical table {declared.table}"
-    try:
-        lines = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
-        header = [name.strip() for name in next(lines, [])]
-        strange = [str(n) for n, name in enumerate(header, 1)
-                   if name not in declared.columns or name in header[: n - 1]]
-        missing = [name for name in declared.columns if name not in header]
-        if strange or missing:
-            raise ClinicalRefused(
-                f"{where}: columns undeclared or repeated, by position: {', '.join(strange) or 'none'}; "
-                f"declared columns missing: {', '.join(missing) or 'none'}.",
-                hint="Declare every column of the file in the project file, those not wanted with the role drop.")
-        number = 0
-        for row in lines:
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise ClinicalRefused(f"{where}, line {lines.line_num}: {len(row)} fields, not {len(header)}.")
-            number += 1
-            yield number, dict(zip(header, row, strict=True))
-    except UnicodeDecodeError:
-        raise ClinicalRefused(f"{where}: the file is not UTF-8.") from None
-    except csv.Error:
-        raise ClinicalRefused(f"{where}, line {lines.line_num}: not CSV.") from None

@@ -1,13 +1,19 @@
 import gzip
+import io
 import os
 import random
-from datetime import date, timedelta
+import zipfile
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline import layout
-from pipeline.deidentify import clinical, crosswalk, nhs
+from pipeline.deidentify import clinical, clinical_files, crosswalk, nhs
 from pipeline.deidentify.keys import Key
 from pipeline.deidentify.pseudonyms import Pseudonyms
 from pipeline.errors import ClinicalRefused
@@ -122,9 +128,9 @@ def test_undeclared_and_missing_columns_refuse_the_file(run, header, says):
 
 
 @pytest.mark.parametrize(("text", "says"), [
-    (HEADER + GOOD + f"{ONE},SENTINEL\n", "line 3: 2 fields"), (HEADER + f'{ONE},"SENTINEL\n', "not CSV"),
-    ((HEADER + GOOD).encode("utf-16"), "UTF-8"), ((HEADER + "é").encode("latin-1"), "UTF-8"),
-    ((HEADER + f"{ONE}\0").encode(), "line 2"),
+    (HEADER + f'{ONE},"SENTINEL\n', "line 2: not CSV"), (HEADER + GOOD + f'{ONE},"SENT"INEL"\n', "line 3: not CSV"),
+    ((HEADER + GOOD).encode("utf-16"), "UTF-8"), (("é" + HEADER + GOOD).encode("latin-1"), "UTF-8"),
+    (HEADER + f'{ONE},E,2020-03-01,,,"he said\n' + GOOD + f'{ONE},E,2020-03-01,,,end"\n', "line 4: a quoted field"),
 ])
 def test_a_malformed_file_is_refused_without_a_cell(run, text, says):
     with pytest.raises(ClinicalRefused, match=says) as caught:
@@ -241,3 +247,202 @@ def test_a_corrupt_or_undeclared_extract_is_refused(run, name):
         pytest.skip("the corpus is not here: set TRE_CORPUS")
     with pytest.raises(ClinicalRefused):
         run((CORPUS / name).read_bytes(), name=name.replace("_CORRUPT_5256-10", ""), columns=EPISODE)
+
+
+# ---- one bad row ---------------------------------------------------------------------------------------------------
+def test_a_bad_row_is_held_and_the_rest_goes_on(run):
+    latin = f"{ONE},E2,2020-03-01,normal,1,café\n{ONE},é,2020-03-01,normal,1,\n".encode("latin-1")
+    snapshot = run((HEADER + GOOD + f"{ONE},SENTINEL\n" + f"{ONE},E,2020-03-01,normal,1,a,b\n").encode() + latin
+                   + f"{ONE}\0,E,2020-03-01,normal,1,\n".encode() + GOOD.encode())
+    assert held(snapshot) == [(2, "value_malformed", None), (3, "value_malformed", None),
+                              (5, "charset_unsupported", "episode_id"), (6, "person_not_linked", "nhs_number")]
+    assert snapshot.counts == {"episodes": {"charset_unsupported": 1, "linked": 3, "person_not_linked": 1,
+                                            "value_malformed": 2}}
+
+
+def test_a_quoted_line_break_in_a_column_to_drop_is_no_bad_row(run):
+    assert run(HEADER + f'{ONE},E1,2020-03-01,normal,1,"one, two,\nthree, four, five, six, seven"\n' + GOOD).counts == {
+        "episodes": {"linked": 2}}
+
+
+def test_bad_bytes_are_no_identifier_for_the_second_look(make_config, tmp_path):
+    (tmp_path / "e.csv").write_bytes((HEADER + GOOD).encode() + f"{ONE},é,2020-03-01,,,\n{ONE}\n".encode("latin-1"))
+    config = make_config(clinical=[{"table": "episodes", "file": tmp_path / "e.csv", "columns": COLUMNS}])
+    assert clinical.identifiers(config, WALK) == {(layout.NHS_ISSUER, ONE): {ONE, "E1"}}
+
+
+def test_many_rows_are_kept_in_columns_and_in_order(run, monkeypatch):
+    rows = "".join(f"{ONE},E{n},2020-03-01,normal,{n % 97},\n" for n in range(1000))
+    whole = run(HEADER + rows)
+    monkeypatch.setattr(clinical, "CHUNK", 7)
+    monkeypatch.setattr(clinical_files, "BATCH", 11)
+    again = run(HEADER + rows)
+    assert again.id == whole.id and again.tables == whole.tables and again.outcomes == whole.outcomes
+    sizes = [(row["episode_id"], row["size"]) for row in whole.tables["episodes"].to_pylist()]
+    assert sizes == sorted(sizes) and len(sizes) == 1000
+
+
+# ---- Parquet -------------------------------------------------------------------------------------------------------
+def parquet(**columns):
+    """Return a Parquet file of these columns, the others of COLUMNS empty."""
+    n = len(next(iter(columns.values())))
+    given = {name: columns.get(name, pa.nulls(n)) for name in COLUMNS}
+    sink = io.BytesIO()
+    pq.write_table(pa.table({**given, **columns}), sink)
+    return sink.getvalue()
+
+
+TYPED = {
+    "nhs_number": pa.array([int(ONE), int(ONE), None]),
+    "episode_id": pa.array([17, None, 18], pa.int32()),
+    "invited": pa.array([date(2020, 3, 1), date(2020, 3, 2), date(2020, 3, 3)]),
+    "outcome": pa.array(["normal", "recall", "normal"]).dictionary_encode(),
+    "size": pa.array([12.5, None, 1.0]),
+}
+
+
+def test_a_typed_parquet_file_gives_what_the_csv_gives(run):
+    text = f"{HEADER}{ONE},17,2020-03-01,normal,12.5,x\n{ONE},,2020-03-02,recall,,y\n,18,2020-03-03,normal,1.0,\n"
+    plain, typed = run(text), run(parquet(**TYPED), name="episodes.parquet")
+    assert typed.tables["episodes"].num_rows == 2
+    assert typed.tables == plain.tables and typed.outcomes == plain.outcomes and typed.counts == plain.counts
+
+
+@pytest.mark.parametrize("column", [
+    {"nhs_number": pa.array([ONE])}, {"nhs_number": pa.array([ONE], pa.large_string())},
+    {"nhs_number": pa.array([ONE]).dictionary_encode()}, {"nhs_number": pa.array([int(ONE)], pa.uint64())},
+    {"invited": pa.array([datetime(2020, 3, 1)], pa.timestamp("ns"))}, {"invited": pa.array(["01/03/2020"])},
+    {"invited": pa.array([datetime(2020, 3, 1)], pa.timestamp("s"))},
+    {"invited": pa.array([date(2020, 3, 1)], pa.date64())},
+    {"size": pa.array([12.5], pa.float32())}, {"size": pa.array([Decimal("12.50")])}, {"size": pa.array(["12.5"])},
+    {"outcome": pa.array(["normal"])},
+])
+def test_every_type_that_can_be_told_is_read(run, column):
+    columns = {**{name: values.slice(0, 1) for name, values in TYPED.items()}, **column}
+    assert run(parquet(**columns), name="e.parquet").tables == run(
+        f"{HEADER}{ONE},17,2020-03-01,normal,12.5,\n").tables
+
+
+@pytest.mark.parametrize(("column", "reason"), [
+    ({"invited": pa.array([datetime(2020, 3, 1, 10)], pa.timestamp("us"))}, "value_malformed"),
+    ({"size": pa.array([float("nan")])}, "value_malformed"), ({"outcome": pa.array(["other"])}, "value_not_listed"),
+    ({"nhs_number": pa.array([12])}, "person_not_linked"), ({"invited": pa.nulls(1)}, "value_missing"),
+    ({"episode_id": pa.array([b"\xe9"]).cast(pa.binary()).view(pa.string())}, "charset_unsupported"),
+])
+def test_a_typed_value_that_is_not_what_its_role_says_holds_the_row(run, column, reason):
+    columns = {**{name: values.slice(0, 1) for name, values in TYPED.items()}, **column}
+    snapshot = run(parquet(**columns), name="e.parquet")
+    assert snapshot.counts == {"episodes": {reason: 1}} and held(snapshot) == [(1, reason, *column)]
+
+
+@pytest.mark.parametrize("column", [
+    {"nhs_number": pa.array([9990065240.0])}, {"invited": pa.array([datetime(2020, 3, 1)], pa.timestamp("us", "UTC"))},
+    {"size": pa.array([True])}, {"outcome": pa.array([[1]])}, {"note": pa.array([{"SENTINEL": 1}])},
+    {"episode_id": pa.array([b"E1"])}, {"outcome": pa.array([1.0])}, {"invited": pa.array([20200301])},
+])
+def test_a_type_that_would_be_a_guess_refuses_the_file(run, column):
+    columns = {**{name: values.slice(0, 1) for name, values in TYPED.items()}, **column}
+    with pytest.raises(ClinicalRefused, match=next(iter(column))) as caught:
+        run(parquet(**columns), name="e.parquet")
+    assert "SENTINEL" not in str(caught.value)
+
+
+def test_a_local_id_may_not_be_a_number_of_parquet(run):
+    """It would have lost the zeros that tell one person from another."""
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"local": [12], "size": [1.0]}), sink)
+    columns = {"local": {"role": "identity"}, "size": {"role": "number"}}
+    with pytest.raises(ClinicalRefused, match="local"):
+        run(sink.getvalue(), name="e.parquet", columns=columns, walk=crosswalk.Crosswalk({}, {}),
+            project={"linked": False}, stage={"issuer": "RXX"})
+
+
+def test_damaged_parquet_is_refused_wherever_it_is_damaged(run):
+    whole = parquet(**{name: pa.concat_arrays([values] * 50) for name, values in TYPED.items()})
+    good = run(whole, name="e.parquet")
+    for at in range(0, len(whole), max(1, len(whole) // 60)):
+        for broken in (whole[:at], whole[:at] + bytes([whole[at] ^ 0x5A]) + whole[at + 1:]):
+            try:
+                found = run(broken, name="e.parquet")
+            except ClinicalRefused as refused:
+                assert ONE not in str(refused)
+            else:       # a byte that says nothing of the rows, or a value that is another: never fewer rows
+                assert sum(found.counts["episodes"].values()) == sum(good.counts["episodes"].values())
+    with pytest.raises(ClinicalRefused, match="what the file's name says"):
+        run(whole, name="e.csv")
+    with pytest.raises(ClinicalRefused, match="what the file's name says"):
+        run(HEADER + GOOD, name="e.parquet")
+
+
+def test_parquet_that_gives_fewer_rows_than_it_says_is_refused(run):
+    """One bit of its footer turned, and pyarrow reads fewer rows without a word."""
+    whole = parquet(**{name: pa.concat_arrays([values] * 50) for name, values in TYPED.items()})
+
+    def fewer(data):
+        try:
+            with pq.ParquetFile(pa.BufferReader(data)) as file:
+                got = sum(batch.num_rows for batch in file.iter_batches(columns=list(TYPED), use_threads=False))
+                return got < 150 == file.metadata.num_rows
+        except (pa.ArrowException, OSError, UnicodeDecodeError):
+            return False
+
+    turned = (whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1:]
+              for at in range(len(whole) - 9, 0, -1) for bit in range(8))
+    with pytest.raises(ClinicalRefused, match="damaged"):
+        run(next(filter(fewer, turned)), name="e.parquet")
+
+
+def test_undeclared_columns_of_parquet_are_refused(run):
+    with pytest.raises(ClinicalRefused, match="position: 7") as caught:
+        run(parquet(**TYPED, JANESMITH=pa.nulls(3)), name="e.parquet")
+    assert "JANE" not in str(caught.value)
+
+
+# ---- OMOP tables, a prototype's JSON, and what hospitals do to files -------------------------------------------------
+def omop(name):
+    """Return the bytes of one OMOP table of the corpus, and columns declared as a project would."""
+    path = CORPUS.parent / "omop_synthea27nj" / "Synthea27Nj_5.4.zip"
+    if not path.is_file():
+        pytest.skip("the corpus is not here: set TRE_CORPUS")
+    data = zipfile.ZipFile(path).read(f"{name}.csv")
+    header = data.split(b"\n", 1)[0].decode().strip().split(",")
+    roles = {c: "identity" if c == "person_id" else "event_date" if c.endswith("_date") else "number" if c in (
+        "value_as_number", "quantity", "year_of_birth") else "identifier" if c.endswith("occurrence_id") else "drop"
+        for c in header}
+    return data, {c: {"role": role} for c, role in roles.items()}
+
+
+OMOP = {"walk": crosswalk.Crosswalk({}, {}), "project": {"linked": False}, "stage": {"issuer": "OMOP"}}
+
+
+@pytest.mark.corpus
+@pytest.mark.parametrize(("name", "rows"), [
+    ("PERSON", 28), ("DEATH", 3), ("OBSERVATION_PERIOD", 28), ("CONDITION_OCCURRENCE", 470), ("VISIT_OCCURRENCE", 1791),
+    ("MEASUREMENT", 10040), ("DRUG_EXPOSURE", 883), ("PROCEDURE_OCCURRENCE", 1649),
+])
+def test_an_omop_table_is_loaded_and_the_same_from_typed_parquet(run, name, rows):
+    data, columns = omop(name)
+    plain = run(data, columns=columns, **OMOP)
+    assert plain.counts == {"episodes": {"linked": rows}}
+    text = pacsv.ConvertOptions(column_types={"person_id": pa.string()})
+    sink = io.BytesIO()
+    pq.write_table(pacsv.read_csv(io.BytesIO(data), convert_options=text), sink)
+    assert run(sink.getvalue(), name="e.parquet", columns=columns, **OMOP).tables == plain.tables
+
+
+@pytest.mark.corpus
+def test_mixed_and_foreign_extracts(run, tmp_path):
+    if not CORPUS.is_dir():
+        pytest.skip("the corpus is not here: set TRE_CORPUS")
+    text = read("bss_episodes_10_rows.csv")
+    lines = text.encode().split(b"\n")
+    lines[3] = lines[3].replace(b"CNO", "CÑÖ".encode("cp1252"))             # in a column to drop, and in a kept one
+    lines[5:5] = [read("bss_subjects_test_data_20240930.csv").splitlines()[1].encode()]
+    snapshot = run(b"\n".join(lines), columns=EPISODE, walk=link(text))
+    assert sum(snapshot.counts["episodes"].values()) == 11
+    assert {(3, "charset_unsupported", "bso_batch_id"), (5, "value_malformed", None)} <= set(held(snapshot))
+    whole = run(text, columns=EPISODE, walk=link(text)).counts["episodes"]["linked"]
+    assert 0 < snapshot.counts["episodes"]["linked"] <= whole
+    for name in ("appointments", "episodes", "participants"):
+        with pytest.raises(ClinicalRefused, match="only"):
+            run((CORPUS.parent / "nhs_prototype" / f"{name}.json.gz").read_bytes(), name="e.json.gz", columns=EPISODE)
