@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterable
 
 SCHEMA_VERSION = 1
+CATALOGUE = "catalogue.parquet"     # of a candidate, and of the release that publishes it
 NHS_ISSUER = "2.16.840.1.113883.2.1.4.1"     # the OID of the NHS number: the issuer of a linked person's id
 ID = re.compile(r"[bpcqrx]-[0-9a-f]{24}")
 
@@ -217,6 +218,11 @@ def images_table(project: str, candidate: str) -> str:
     return f"{project}/candidates/{candidate}/images.parquet"
 
 
+def catalogue(project: str, candidate: str) -> str:
+    """A row per image that would be released, with every element that is kept."""
+    return f"{project}/candidates/{candidate}/{CATALOGUE}"
+
+
 def withheld(project: str, candidate: str) -> str:
     return f"{project}/candidates/{candidate}/withheld.parquet"
 
@@ -224,7 +230,7 @@ def withheld(project: str, candidate: str) -> str:
 def candidate_rows(project: str, candidate: str) -> list[str]:
     """Where a candidate holds rows of people and keys of images: what goes when a published one is recalled from."""
     base = f"{project}/candidates/{candidate}"
-    return [f"{base}/curated/", f"{base}/tables/", f"{base}/images.parquet"]
+    return [f"{base}/curated/", f"{base}/tables/", f"{base}/images.parquet", f"{base}/{CATALOGUE}"]
 
 
 def in_candidate(project: str, candidate: str, name: str) -> str:

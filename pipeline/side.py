@@ -203,8 +203,9 @@ class Identifiable:
     @staticmethod
     def schemas_digest() -> str:
         from pipeline import schemas
+        from pipeline.schemas.catalogue import CATALOGUE
 
-        return layout.hashed("q", [repr(table) for table in schemas.PUBLISHED])
+        return layout.hashed("q", [repr(table) for table in (*schemas.PUBLISHED, CATALOGUE)])
 
     @staticmethod
     def engine_version() -> str:

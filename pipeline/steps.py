@@ -8,9 +8,11 @@ before its step runs.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from pipeline import layout
@@ -134,9 +136,11 @@ def validate(project: Project, candidate: str) -> Result:
 
     Raises CandidateFailed where a critical expectation fails: results are written, the candidate is not sealed.
     """
+    from pipeline.catalogue.build import write as catalogue
     from pipeline.curate.build import build, images
     from pipeline.publish.candidate import seal
     from pipeline.storage import tables
+    from pipeline.storage.base import no_room
     from pipeline.validate.run import validate as run
 
     config = config_of(project)
@@ -153,9 +157,13 @@ def validate(project: Project, candidate: str) -> Result:
     if found.withheld or found.dropped:
         made.clear()        # before they are built again
         made = build(store, config.name, plan, without=found.withheld, dropped=found.dropped)
-    digest = seal(store, config.name, candidate, tables=made, results=found.results, plan=plan,
-                  images=images(store, config.name, plan, without=found.withheld),
-                  withheld={**plan["held"], **found.withheld})
+    withheld = {**plan["held"], **found.withheld}
+    with tempfile.TemporaryDirectory() as folder, no_room("temporary"):
+        file = Path(folder) / layout.CATALOGUE
+        listed = catalogue(store, config.name, plan["parts"], withheld, file)
+        digest = seal(store, config.name, candidate, tables=made, results=found.results, plan=plan,
+                      images=images(store, config.name, plan, without=found.withheld), withheld=withheld,
+                      catalogue=(file, listed.entry))
     return {"candidate": candidate, "digest": digest, "expectations": found.expectations, "failed": found.failed,
             "withheld": len(found.withheld)}
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import layout
 from pipeline.errors import CandidateFailed
 from pipeline.model import Status
 from pipeline.publish import checks, dictionary, report
-from pipeline.publish.files import SCHEMA_VERSION, canonical, hex_of, put_same, read_json, sha256, stored
+from pipeline.publish.files import SCHEMA_VERSION, canonical, hex_of, put_same, read_json, sha256, sha256_of, stored
 from pipeline.publish.words import summary_lines
 from pipeline.storage import ObjectStore
 from pipeline.storage import tables as parquet
@@ -37,8 +38,11 @@ def seal(
     results: Mapping[str, Mapping[str, Any]],
     withheld: Mapping[str, str],
     plan: Mapping[str, Any],
+    catalogue: tuple[Path, Mapping[str, Any]] | None = None,
 ) -> str:
     """Write tables, images, withheld, validation, dictionary and report, then candidate.json. Return its SHA-256 (hex).
+
+    `catalogue`: its local file, and its entry in the dictionary; it is no table of the suites, and is never in memory.
 
     `tables` are those of the release, without what is withheld; `images` has the columns instance, key, path, sha256,
     bytes; `results` is a document per suite; `withheld` gives a reason code for each de-identified instance that is not
@@ -73,6 +77,10 @@ def seal(
         "validation": {**checks.summary(results), "withheld": dict(Counter(withheld.values()))},
     }
     words = dictionary.build(tables, plan)
+    if catalogue:
+        file, entry = catalogue
+        doc["catalogue"] = {"file": layout.CATALOGUE, "rows": entry["rows"], "columns": len(entry["columns"])}
+        words["tables"].append(entry)
     rows = sorted(withheld.items())
     held = pa.table(
         {"instance": pa.array([i for i, _ in rows], pa.string()), "reason": pa.array([r for _, r in rows], pa.string())}
@@ -86,7 +94,10 @@ def seal(
         "dictionary.html": dictionary.html(words, doc["title"]),
         "report.html": report.html(tables, doc, plan, results, words),
     }
-    doc["files"] = [{"name": name, "bytes": len(data), "sha256": sha256(data)} for name, data in sorted(files.items())]
+    listed = [{"name": name, "bytes": len(data), "sha256": sha256(data)} for name, data in files.items()]
+    if catalogue:
+        listed.append({"name": layout.CATALOGUE, "bytes": file.stat().st_size, "sha256": sha256_of(file)})
+    doc["files"] = sorted(listed, key=lambda one: str(one["name"]))
     manifest = canonical(doc)
     key = layout.candidate_manifest(project, candidate_id)
     if (there := stored(candidate, key)) not in (None, manifest):
@@ -95,6 +106,8 @@ def seal(
         candidate.delete(key)
     for name, data in sorted(files.items()):
         put_same(candidate, layout.in_candidate(project, candidate_id, name), data)
+    if catalogue:
+        candidate.put_file(layout.catalogue(project, candidate_id), file, bytes.fromhex(sha256_of(file)))
     put_same(candidate, key, manifest)
     found = sha256(manifest)
     put_same(

@@ -63,6 +63,8 @@ def summary_lines(candidate_json: Mapping[str, Any], previous: Mapping[str, Any]
         f"Researchers see {sum(doc['columns'].values())} columns in {len(totals)} tables; rows: "
         + ", ".join(f"{name} {rows:,}" for name, rows in totals.items()),
     ]
+    if listed := doc.get("catalogue"):
+        lines.append(f"The catalogue shows {listed['columns']} columns, one for each element that an image keeps")
     for status, by_reason in doc["counts"].items():
         if status != Status.PUBLISHED:
             lines += [
