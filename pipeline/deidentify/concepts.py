@@ -112,6 +112,13 @@ class Concepts:
         return self.units.get(code) or (dictionary_meaning(code) if code[1] == "UCUM" else None)
 
 
+    def vocabulary(self) -> frozenset[tuple[str, str]]:
+        """Return every (code value, meaning) that may be written: what the search of the output may take for a
+        dictionary's word, and not for somebody's name."""
+        return _standard_words() | frozenset((code[0], said) for codes in (self.meanings, self.units)
+                                             for code, said in codes.items())
+
+
 def current(code: Code) -> Code:
     """Return the SNOMED CT code for an older SNOMED-RT one (PS3.16 Annex O, as pydicom has it), else the code."""
     if code[1] not in SNOMED_RT:
@@ -142,6 +149,13 @@ def _dictionaries() -> tuple[dict[Code, str], dict[str, str]]:
                     rank = (-len(groups), len(meaning), meaning)
                     found[code, scheme] = min(rank, found.get((code, scheme), rank))
     return {code: meaning for code, (_, _, meaning) in found.items()}, dict(mapping["SRT"])
+
+
+@cache
+def _standard_words() -> frozenset[tuple[str, str]]:
+    meanings, newer = _dictionaries()
+    old = {(code, meanings[new, "SCT"]) for code, new in newer.items() if (new, "SCT") in meanings}
+    return frozenset((code, said) for (code, _), said in meanings.items()) | old
 
 
 def lint(path: str | Path) -> list[Flaw]:

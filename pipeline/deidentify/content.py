@@ -11,14 +11,21 @@ import pyarrow as pa
 
 from pipeline import schemas
 from pipeline.deidentify import report_values as tags
+from pipeline.deidentify.elements import CHARACTER_SET
 from pipeline.deidentify.facts import read_meta
 from pipeline.deidentify.report_values import Level
 from pipeline.deidentify.reports import CONTENT, REFERENCE
+from pipeline.deidentify.tokens import TOKEN_TAGS, Collected
 from pipeline.dicom.charset import decode, encodings
-from pipeline.dicom.scan import Encoding, read_level
+from pipeline.dicom.file import Scan
+from pipeline.dicom.scan import Encoding, read_level, sequence_tags
+from pipeline.model import Reason, Refusal
 
 _TEXTS = {"TEXT": tags.TEXT_VALUE, "PNAME": tags.PERSON_NAME, "UIDREF": tags.UID, "DATE": tags.DATE, "TIME": tags.TIME,
           "DATETIME": tags.DATETIME}
+_SAYS = {**TOKEN_TAGS, tags.UID: "uid", tags.SOP_INSTANCE: "uid", tags.DATETIME: "date", tags.DATE: "date"}
+NOBODY = frozenset({"", "unknown", "none", "nobody", "anonymous", "removed"})     # written where no name was known
+LONGEST = 0xFFFE            # bytes of what may be a name, id or address: what explicit VR can write
 MOST_NUMBERS = 64           # of a drawing that are written out; one with more is told by its type alone
 _FIXED = ("patient", "study", "instance")
 _NAMES = tuple(name for name in schemas.CONTENT.names() if name not in _FIXED)
@@ -47,7 +54,7 @@ def extract(header: bytes, encoding: Encoding) -> pa.Table:
     start, _ = read_meta(header)
     top = Level(header, read_level(header, start, len(header), encoding, top=True), encoding, 0)
     rows = _Rows()
-    _item(top, rows, 0, 0, (1,), encodings(top.raw(0x00080005, b"CS")))
+    _item(top, rows, 0, 0, (1,), encodings(top.raw(CHARACTER_SET, b"CS")))
     for node, target in rows.references:
         rows.columns["text"][node - 1] = str(rows.numbers[target])
     schema = schemas.arrow_schema(schemas.CONTENT)
@@ -55,7 +62,7 @@ def extract(header: bytes, encoding: Encoding) -> pa.Table:
 
 
 def _item(level: Level, rows: _Rows, parent: int, depth: int, place: tuple[int, ...], codecs: tuple[str, ...]) -> None:
-    if own := level.raw(0x00080005, b"CS"):
+    if own := level.raw(CHARACTER_SET, b"CS"):
         codecs = encodings(own)
     relationship = level.text(tags.RELATIONSHIP) or None
     if REFERENCE in level.found:
@@ -142,3 +149,33 @@ def join(target: Path, reports: Iterable[tuple[str, str, str, Path]]) -> None:
                 held = []
         if held:
             writer.write_table(pa.concat_tables(held))
+
+
+def collect(source: Scan, collected: Collected) -> None:
+    """Add what a report's input says of people below its top level: names, ids, places and UIDs in any sequence.
+
+    A date of the content counts where it is the only one of its attribute: moved, one of several may equal another.
+    """
+    top = Level(source.head, source.elements, source.encoding, 0)
+    dates: dict[int, set[str]] = {}
+    _collect(top, encodings(top.raw(CHARACTER_SET, b"CS")), collected, dates)
+    for tag, found in dates.items():
+        if len(found) == 1:
+            collected.add(tag, "date", found.pop())
+
+
+def _collect(level: Level, codecs: tuple[str, ...], collected: Collected, dates: dict[int, set[str]]) -> None:
+    if level.depth and (own := level.raw(CHARACTER_SET, b"CS")):
+        codecs = encodings(own)
+    for tag, vr, _, value, end in level.found.values():
+        if vr == b"SQ" or (vr in (b"", b"UN") and tag in sequence_tags()):
+            for item in _inside(level, tag):
+                _collect(item, codecs, collected, dates)
+        elif level.depth and (kind := _SAYS.get(tag)):
+            if end - value > LONGEST:
+                raise Refusal(Reason.VALUE_MALFORMED, tag)
+            text = decode(level.buf[value:end], codecs, person_name=kind == "name").strip(" \0")
+            if kind == "date":
+                dates.setdefault(tag, set()).add(text[:8])
+            elif kind != "name" or text.strip("^= ").casefold() not in NOBODY:
+                collected.add(tag, kind, text)

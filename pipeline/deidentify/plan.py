@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from pipeline import layout
@@ -73,6 +73,12 @@ class PlanSet:
     id: str
     plans: Mapping[str, Plan]
     described: tuple[dict[str, object], ...] = field(default=())
+
+    @cached_property
+    def vocabulary(self) -> frozenset[tuple[str, str]]:
+        """(code value, meaning) of all that concept rules may write."""
+        rules = {plan.concepts.digest: plan.concepts for plan in self.plans.values() if plan.concepts}
+        return frozenset().union(*(concepts.vocabulary() for concepts in rules.values()))
 
 
 _FUNCTIONS = {"func:uid": Op.UID, "func:device": Op.DEVICE, "func:operator": Op.OPERATOR, "func:time": Op.TIME,

@@ -22,6 +22,7 @@ from pipeline.deidentify.tokens import MULTIPLIER, TOKEN_TAGS, Collected, Tokens
 
 __all__ = ["TOKEN_TAGS", "Collected", "Hit", "Tokens", "search"]
 
+MEANING, CODE_VALUES = 0x00080104, (0x00080100, 0x00080119)
 OPAQUE = 8              # bytes that a token has at least to be found in a value that is not text
 FREE = frozenset(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"))
 TEXT = FREE | {"AS", "DA", "DS", "DT", "IS", "TM", "UI"}
@@ -76,7 +77,7 @@ def search(header: bytes, tokens: Tokens, dates: Mapping[int, AbstractSet[str]] 
     if not suspects:
         return []
     try:
-        hits = _confirm(header, suspects)
+        hits = _confirm(header, suspects, tokens.vocabulary)
     except Exception:  # noqa: BLE001 - whatever pydicom stumbles over: not being able to look is not a clean bill
         hits = {Hit(None, suspect.kind) for suspect in suspects}
     return sorted(hits, key=lambda hit: (-1 if hit.tag is None else hit.tag, hit.kind))
@@ -155,7 +156,7 @@ def _unless(tokens: Tokens, kind: str, found: bytes) -> Iterator[_Suspect]:
         yield _Suspect(kind, text, found)
 
 
-def _confirm(header: bytes, suspects: AbstractSet[_Suspect]) -> set[Hit]:
+def _confirm(header: bytes, suspects: AbstractSet[_Suspect], vocabulary: AbstractSet[tuple[str, str]]) -> set[Hit]:
     """Return where the suspects stand."""
     from pydicom import dcmread
 
@@ -163,7 +164,7 @@ def _confirm(header: bytes, suspects: AbstractSet[_Suspect]) -> set[Hit]:
         warnings.simplefilter("ignore")     # pydicom's warnings quote values
         data_set = dcmread(io.BytesIO(header), stop_before_pixels=True, force=True)
         elements = [(None, "OB", (data_set.preamble or b"").lower(), ""), *_elements(data_set.file_meta, None),
-                    *_elements(data_set, None)]
+                    *_elements(data_set, None, vocabulary)]
     hits = {Hit(tag, suspect.kind) for tag, vr, raw, text in elements for suspect in suspects
             if _holds(suspect, tag, vr, raw, text)}
     return hits | {Hit(None, s.kind) for s in suspects if not any(s.form in raw for _, _, raw, _ in elements)}
@@ -200,8 +201,20 @@ def _whole_word(word: str, text: str) -> bool:
     return re.search(rf"(?<!{_LETTER}){re.escape(word)}(?!{_LETTER})", text) is not None
 
 
-def _elements(data_set: Any, codecs: list[str] | None) -> Iterator[tuple[int | None, str, bytes, str]]:
-    """Yield (tag, VR, raw value in lower case, text as `plain`) of every element at every depth but sequences."""
+def _code(data_set: Any, meaning: str) -> tuple[str, str]:
+    """Return the code value that stands beside a meaning, and the meaning."""
+    for tag in CODE_VALUES:
+        if tag in data_set and isinstance(value := data_set.get_item(tag).value, bytes):
+            return value.strip(b" \0").decode("ascii", "replace"), meaning.strip(" \0")
+    return "", meaning
+
+
+def _elements(data_set: Any, codecs: list[str] | None, vocabulary: AbstractSet[tuple[str, str]] = frozenset(),
+              ) -> Iterator[tuple[int | None, str, bytes, str]]:
+    """Yield (tag, VR, raw value in lower case, text as `plain`) of every element at every depth but sequences.
+
+    A code's meaning that the vocabulary gives it has no text: Breast is no woman's name there.
+    """
     from pydicom.charset import convert_encodings, decode_bytes, default_encoding
     from pydicom.datadict import dictionary_VR
     from pydicom.dataelem import RawDataElement
@@ -220,10 +233,12 @@ def _elements(data_set: Any, codecs: list[str] | None) -> Iterator[tuple[int | N
                 vr = "UN"
         if vr == "SQ":
             for item in data_set[tag].value or ():
-                yield from _elements(item, codecs)
+                yield from _elements(item, codecs, vocabulary)
         elif isinstance(element, RawDataElement):
             raw = element.value if isinstance(element.value, bytes) else b""
             text = decode_bytes(raw, codecs, PN_DELIMS if vr == "PN" else TEXT_VR_DELIMS) if vr in TEXT else ""
+            if tag == MEANING and _code(data_set, text) in vocabulary:
+                text = ""
             yield int(tag), vr, raw.lower(), plain(text)
         else:
             values = element.value if isinstance(element.value, list | tuple) or element.VM > 1 else [element.value]

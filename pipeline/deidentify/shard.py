@@ -184,7 +184,7 @@ def _person(
     answer = _Answer()
     refused = answer.refused
     patient = job.pseudonyms.person(*person)
-    collected = second_look.Collected(job.exceptions)
+    collected = second_look.Collected(job.exceptions, job.plans.vocabulary)
     collected.add_ids([person[1], *job.known.get(person, ())])
     made: list[_Made] = []
     said: dict[tuple[str, ...], list[str]] = {}     # images of a person say much the same: held, and sent, once
@@ -266,6 +266,8 @@ def _rewrite(job: Job, landing: ObjectStore, row: Mapping[str, Any], index: int,
     try:
         collected.take_dates()      # those of an object that was refused are nobody's
         collect(result.source, collected)
+        if result.items:
+            content.collect(result.source, collected)
         with target.open("rb") as file:
             header = file.read(result.header_size)
         value = result.source.value

@@ -116,10 +116,12 @@ class Tokens:
     uids: frozenset[bytes] = frozenset()
     exceptions: frozenset[str] = frozenset()
     short: int = 0
+    vocabulary: AbstractSet[tuple[str, str]] = frozenset()      # (code value, meaning): dictionaries' words, nobody's
 
     @classmethod
     def of(cls, values: Iterable[tuple[str, str]], dates: Mapping[int, AbstractSet[str]] | None = None,
-           uids: Iterable[str] = (), exceptions: Iterable[str] = ()) -> Tokens:
+           uids: Iterable[str] = (), exceptions: Iterable[str] = (),
+           vocabulary: AbstractSet[tuple[str, str]] = frozenset()) -> Tokens:
         """Return the tokens of (kind, text) pairs; kinds as in TOKEN_TAGS. `exceptions` are approved words."""
         passed = frozenset(map(plain, exceptions))
         words: dict[str, tuple[str, set[str]]] = {}
@@ -133,7 +135,7 @@ class Tokens:
                     words.setdefault(word, (kind, set()))[1].add(spelt)
         made = (Word(kind, word, forms(word, spelt)) for word, (kind, spelt) in sorted(words.items()))
         return cls(tuple(made), dict(dates or {}), frozenset(uid.encode("ascii", "ignore") for uid in uids), passed,
-                   len(short))
+                   len(short), vocabulary)
 
     @cached_property
     def lookup(self) -> tuple[Any, dict[bytes, list[tuple[bytes, Word]]]]:
@@ -155,11 +157,11 @@ MULTIPLIER = 2_654_435_761      # Knuth's, for 32-bit multiplicative hashing
 class Collected:
     """Gathers what the inputs of one person say, header by header."""
 
-    def __init__(self, exceptions: Iterable[str] = ()) -> None:
+    def __init__(self, exceptions: Iterable[str] = (), vocabulary: AbstractSet[tuple[str, str]] = frozenset()) -> None:
         self.values: set[tuple[str, str]] = set()
         self.uids: set[str] = set()
         self.dates: dict[int, set[str]] = {}
-        self._exceptions = tuple(exceptions)
+        self._exceptions, self._vocabulary = tuple(exceptions), vocabulary
 
     def add(self, tag: int, kind: str, text: str) -> None:
         """Add the decoded text of one attribute; `kind` as in TOKEN_TAGS."""
@@ -181,7 +183,7 @@ class Collected:
         return taken
 
     def tokens(self) -> Tokens:
-        return Tokens.of(sorted(self.values), self.dates, self.uids, self._exceptions)
+        return Tokens.of(sorted(self.values), self.dates, self.uids, self._exceptions, self._vocabulary)
 
 
 def plain(text: str) -> str:
