@@ -153,6 +153,15 @@ def quarantine_closed(project: str, source_sha256: str) -> str:
     return f"{project}/quarantine/closed/{source_sha256}.json"
 
 
+def audit_log(project: str) -> str:
+    return f"{project}/audit/"
+
+
+def audit_entry(project: str, number: int) -> str:
+    """One entry of the audit log, from 1; it names the digest of the one before."""
+    return f"{project}/audit/{number:08d}.json"
+
+
 # ---- work and release zone ---------------------------------------------------------------------------------------
 def certificate(project: str, recall: str, form: str) -> str:
     """What a recall removed and what remains; `form`: json or txt. In the release zone without who ordered it."""
