@@ -125,8 +125,20 @@ class Clinical(Section):
         return self
 
 
+class Equipment(Section):
+    """Local output and half-value layer of the x-ray sets, as the physicist measured them: a CSV."""
+
+    output: Path | None = None
+
+
+class GlandularDose(Section):
+    """The physicist's conversion factors, each with its source: a CSV. A name with SYNTHETIC in it marks every dose."""
+
+    factors: Path
+
+
 class Curate(Section):
-    pass
+    glandular_dose: GlandularDose | None = None
 
 
 class Validate(Section):
@@ -146,6 +158,7 @@ class ProjectConfig(Section):
     eligibility: Eligibility
     deidentify: Deidentify
     clinical: tuple[Clinical, ...] = ()
+    equipment: Equipment = Equipment()
     curate: Curate = Curate()
     validate_: Validate = Field(default=Validate(), alias="validate")
     approve: Approve = Approve()
@@ -165,6 +178,7 @@ class ProjectConfig(Section):
         for people_or_table in (doc["eligibility"]["people"], doc["deidentify"], *doc["clinical"]):
             for key in ("list", "max_age_days", "crosswalk", "accept_crosswalk_changes", "file"):
                 people_or_table.pop(key, None)
+        del doc["equipment"], doc["curate"]["glandular_dose"]       # these tables count by what they say
         doc["stage"] = {"issuer": self.stage.issuer}
         doc["project"] = {k: doc["project"][k] for k in ("name", "demo", "linked")}
         return json.dumps(doc, sort_keys=True, separators=(",", ":")).encode()

@@ -78,6 +78,12 @@ class ClinicalRefused(TreError):
     code, exit_code = "clinical_refused", 15
 
 
+class DosimetryRefused(TreError):
+    """The physicist's output table or factor table cannot be used; the message names the line."""
+
+    code, exit_code = "dosimetry_refused", 16
+
+
 class StoreUnreachable(TreError):
     """A store did not answer, or not in time."""
 

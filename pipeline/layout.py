@@ -236,10 +236,16 @@ def withheld(project: str, candidate: str) -> str:
     return f"{project}/candidates/{candidate}/withheld.parquet"
 
 
+def equipment(project: str, candidate: str, table: str) -> str:
+    """What is known of the candidate's x-ray sets before it is curated; plan.json names each with its digest."""
+    return f"{project}/candidates/{candidate}/equipment/{table}.parquet"
+
+
 def candidate_rows(project: str, candidate: str) -> list[str]:
     """Where a candidate holds rows of people and keys of images: what goes when a published one is recalled from."""
     base = f"{project}/candidates/{candidate}"
-    return [f"{base}/curated/", f"{base}/tables/", f"{base}/images.parquet", f"{base}/{CATALOGUE}"]
+    return [f"{base}/curated/", f"{base}/tables/", f"{base}/images.parquet", f"{base}/{CATALOGUE}",
+            f"{base}/equipment/"]
 
 
 def in_candidate(project: str, candidate: str, name: str) -> str:

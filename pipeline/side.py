@@ -106,6 +106,21 @@ class Identifiable:
         return pseudonymise(self.config, self.pseudonyms, self.crosswalk, self.permitted.ids, self.is_recalled)
 
     @cached_property
+    def output(self) -> Any:
+        from pipeline.deidentify.output import read
+
+        given = self.config.equipment.output
+        return read(self.config.beside(given) if given else None, self.pseudonyms)
+
+    @cached_property
+    def factors(self) -> Any:
+        """The physicist's conversion factors; None where the project names none."""
+        from pipeline.curate.factors import read
+
+        given = self.config.curate.glandular_dose
+        return read(self.config.beside(given.factors)) if given else None
+
+    @cached_property
     def recalls(self) -> Any:
         from pipeline.govern.recall import standing
 

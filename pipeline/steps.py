@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pipeline import layout
 from pipeline.config import ProjectConfig
 from pipeline.errors import CandidateFailed, NotFound, PartsMissing, UsageError
-from pipeline.side import Identifiable, Project, config_of, suites_dir, zone
+from pipeline.side import Identifiable, Project, Wanted, config_of, suites_dir, zone
 from pipeline.storage import ObjectStore
 
 Result = dict[str, Any]
@@ -86,9 +86,11 @@ def clinical(project: Project) -> Result:
 
 
 def assemble(project: Project) -> Result:
-    """Put the parts and the clinical snapshot of today together. Result: candidate, parts, counts.
+    """Put the parts and the clinical snapshot of today together. Result: candidate, parts, counts, output (rows of the
+    physicist's table that are used, and those left out by reason).
 
-    Raises PartsMissing where a shard has no part yet, CrosswalkRefused where a known person would become another.
+    Raises PartsMissing where a shard has no part yet, CrosswalkRefused where a known person would become another,
+    DosimetryRefused where the physicist's tables cannot be used.
     """
     from pipeline.deidentify import assemble as room
     from pipeline.stage import batches
@@ -105,16 +107,17 @@ def assemble(project: Project) -> Result:
     snapshot = side.clinical_snapshot
     suites = side.suites()
     digests = [side.crosswalk.digest, side.permitted.digest, *(f"{k}={v}" for k, v in sorted(suites.items())),
-               side.schemas_digest()]
+               side.schemas_digest(), side.output.digest, side.factors.digest if side.factors else ""]
     identity = room.candidate_id(side.pseudonyms, config, parts, snapshot.id, digests)
     inventories = [layout.inventory(name, batch) for batch in batches.committed(side.work, name)]
     counts, held = room.survey(side.work, name, inventories, parts)
     about = {"plan": side.plans.id, "engine": side.engine_version(), "recipes": list(side.plans.described),
              "method_codes": sorted({code[0] for plan in side.plans.plans.values() for code in plan.codes}),
-             "suites": suites, "meaning": side.meaning()}
+             "suites": suites, "meaning": side.meaning(), "output_counts": side.output.counts,
+             "factors": side.factors.name if side.factors else None}
     room.write(side.work, side.candidate, config, identity, parts=parts, counts=counts, held=held, clinical=snapshot,
-               about=about)
-    return {"candidate": identity, "parts": len(parts), "counts": counts}
+               about=about, equipment=_equipment(side, wanted), refused=side.output.refused)
+    return {"candidate": identity, "parts": len(parts), "counts": counts, "output": side.output.counts}
 
 
 def curate(project: Project, candidate: str) -> Result:
@@ -300,6 +303,16 @@ def ledger_summary(project: Project, *, release: str | None = None) -> Result:
 
 
 # ---- what several steps need ---------------------------------------------------------------------------------------
+def _equipment(side: Identifiable, wanted: Sequence[Wanted]) -> dict[str, Any]:
+    """Return what is known of the x-ray sets, by table, for the candidate zone."""
+    from pipeline.deidentify.equipment import follow
+
+    seen = follow(side.work, side.candidate, side.config.name, ((w.batch, w.shard, w.part) for w in wanted),
+                  side.output)
+    known = {"versions": seen.versions, "surveys": seen.surveys, "output": side.output.table}
+    return known | ({"factors": side.factors.table} if side.factors else {})
+
+
 def _zones(side: Identifiable) -> Any:
     from pipeline.govern.withdraw import Zones
 

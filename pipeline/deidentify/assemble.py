@@ -7,6 +7,7 @@ output UIDs held back, counts, digests.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -63,8 +64,13 @@ def candidate_id(pseudonyms: Pseudonyms, config: ProjectConfig, parts: Sequence[
 
 
 def write(work: ObjectStore, candidate: ObjectStore, config: ProjectConfig, identity: str, *, parts: Sequence[str],
-          counts: Counts, held: Mapping[str, str], clinical: ClinicalSnapshot, about: Mapping[str, Any]) -> None:
-    """Write the candidate's plan.json (no identity in it), and then the ledger's side of it, inputs.json."""
+          counts: Counts, held: Mapping[str, str], clinical: ClinicalSnapshot, about: Mapping[str, Any],
+          equipment: Mapping[str, pa.Table], refused: Sequence[tuple[int, str]] = ()) -> None:
+    """Write what is known of the equipment, the candidate's plan.json (no identity in it), and then the ledger's side
+    of it, inputs.json. `refused`: rows of the output table that were left out, by line and reason."""
+    files = {name: tables.to_bytes(table) for name, table in sorted(equipment.items())}
+    for name, data in files.items():
+        candidate.write(layout.equipment(config.name, identity, name), data)
     named = {declared.table: [
         {"name": c.name, "type": c.type, "unit": c.unit, "meaning": c.meaning}
         for c in clinical_table(declared.table, declared.columns).columns] for declared in config.clinical}
@@ -73,10 +79,11 @@ def write(work: ObjectStore, candidate: ObjectStore, config: ProjectConfig, iden
         "title": config.project.title, "data_steward": config.project.data_steward, "demo": config.project.demo,
         "parts": sorted(parts), "clinical": {"id": clinical.id, "tables": named} if clinical.id else None,
         "held": dict(held), "counts": counts, "clinical_counts": clinical.counts,
-        "date_shift_days": config.deidentify.date_shift_days, "keep_times": config.deidentify.keep_times, **about,
+        "date_shift_days": config.deidentify.date_shift_days, "keep_times": config.deidentify.keep_times,
+        "equipment": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}, **about,
     }
     inputs = {"schema_version": layout.SCHEMA_VERSION, "candidate": identity, "parts": sorted(parts),
-              "held": dict(held)}
+              "held": dict(held), "output_refused": [list(row) for row in refused]}
     candidate.write(layout.plan(config.name, identity), _json(plan))
     work.write(layout.candidate_inputs(config.name, identity), _json(inputs))
 

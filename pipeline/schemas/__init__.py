@@ -6,6 +6,8 @@ Pure. Arrow types are named here and built by `arrow_schema` (pyarrow is importe
 from pipeline.schemas.base import SCHEMA_VERSION, Column, Table, Type, arrow_schema
 from pipeline.schemas.clinical import CLINICAL_PERSON, CLINICAL_TYPES, Declared, clinical_table
 from pipeline.schemas.dose import EXPOSURES
+from pipeline.schemas.equipment import EQUIPMENT, FACTORS, GLANDULAR_DOSES, OUTPUT, SURVEYS, VERSIONS, material
+from pipeline.schemas.findings import FINDINGS, MEASUREMENTS
 from pipeline.schemas.images import INSTANCES, PATIENTS, SERIES, STUDIES
 from pipeline.schemas.zones import (
     CLINICAL_OUTCOMES,
@@ -27,25 +29,34 @@ __all__ = [
     "CLINICAL_PERSON",
     "CLINICAL_TYPES",
     "CONTENT",
+    "EQUIPMENT",
     "EXPOSURES",
+    "FACTORS",
     "FACTS",
+    "FINDINGS",
+    "GLANDULAR_DOSES",
     "IMAGES",
     "INSTANCES",
     "INVENTORY",
     "KNOWN_PEOPLE",
     "LEDGER",
     "LISTING",
+    "MEASUREMENTS",
     "OUTCOMES",
+    "OUTPUT",
     "PATIENTS",
     "PUBLISHED",
     "SCHEMA_VERSION",
     "SEEN",
     "SERIES",
     "STUDIES",
+    "SURVEYS",
+    "VERSIONS",
     "Column",
     "Declared",
     "Table",
     "Type",
     "arrow_schema",
     "clinical_table",
+    "material",
 ]
