@@ -187,7 +187,8 @@ class _Reader:
                 self._lines.setdefault((section, key[1] or key[2] or key[3] or ""), number)
 
     def line(self, section: str, key: str = "") -> int:
-        return self._lines.get((section, key)) or self._lines.get((section, "")) or 0
+        below = (line for (name, _), line in self._lines.items() if name.startswith(section + "."))
+        return self._lines.get((section, key)) or self._lines.get((section, "")) or next(below, 0)
 
     def refuse(self, section: str, key: str, rule: str, what: str, mend: str) -> None:
         self.flaws.append(Flaw(self.name, self.line(section, key), rule, what, mend))

@@ -29,24 +29,69 @@ LONGEST = 0xFFFE            # bytes of what may be a name, id or address: what e
 MOST_NUMBERS = 64           # of a drawing that are written out; one with more is told by its type alone
 _FIXED = ("patient", "study", "instance")
 _NAMES = tuple(name for name in schemas.CONTENT.names() if name not in _FIXED)
+(_NODE, _PARENT, _DEPTH, _RELATIONSHIP, _VALUE_TYPE, _TEMPLATE, _CONCEPT, _, _, _NUMBER, _UNIT, _QUALIFIER, _CODE, _, _,
+ _TEXT, _REFERENCE) = range(len(_NAMES))
+_NO_CODE = (None, None, None)
+_CODES = frozenset({tags.CONCEPT_NAME, tags.CONCEPT_CODE, tags.MEASURED, tags.QUALIFIER})      # name nobody
 
 
 class _Rows:
-    """Columns of one report, filled item by item."""
+    """The items of one report, in document order."""
 
     def __init__(self) -> None:
-        self.columns: dict[str, list[Any]] = {name: [] for name in _NAMES}
-        self.count = 0
+        self.rows: list[list[Any]] = []
         self.numbers: dict[tuple[int, ...], int] = {}       # place in the tree → node, for what refers to another
         self.references: list[tuple[int, tuple[int, ...]]] = []
-        self._same: dict[str, str] = {}
+        self._codes: dict[bytes, tuple[str | None, str | None, str | None]] = {}
 
-    def add(self, **row: Any) -> int:
-        self.count += 1
-        for name, column in self.columns.items():
-            value = row.get(name)
-            column.append(self._same.setdefault(value, value) if isinstance(value, str) else value)
-        return self.count
+    def code(self, level: Level, tag: int) -> tuple[str | None, str | None, str | None]:
+        """Return value, scheme and meaning of a code sequence: few stand in a report, and often."""
+        element = level.found.get(tag)
+        if element is None:
+            return _NO_CODE
+        raw = level.buf[element[2] + 4:element[4]]
+        known = self._codes.get(raw)
+        if known is None:
+            known = self._codes[raw] = next(map(_code, _inside(level, tag)), _NO_CODE)
+        return known
+
+    def add(self, level: Level, parent: int, depth: int, place: tuple[int, ...], codecs: tuple[str, ...]) -> None:
+        """Add an item and all below it."""
+        if own := level.raw(CHARACTER_SET, b"CS"):
+            codecs = encodings(own)
+        node = len(self.rows) + 1
+        row: list[Any] = [None] * len(_NAMES)
+        row[_NODE], row[_PARENT], row[_DEPTH] = node, parent, depth
+        row[_RELATIONSHIP] = level.text(tags.RELATIONSHIP) or None
+        self.rows.append(row)
+        if REFERENCE in level.found:
+            raw = level.raw(REFERENCE, b"UL") or b""
+            row[_VALUE_TYPE] = "REFERENCE"
+            self.references.append((node, tuple(n for (n,) in iter_unpack(">I" if level.encoding.big else "<I", raw))))
+            return
+        row[_VALUE_TYPE] = value_type = level.text(tags.VALUE_TYPE)
+        row[_CONCEPT:_CONCEPT + 3] = self.code(level, tags.CONCEPT_NAME)
+        if value_type in _TEXTS:
+            element = level.found.get(_TEXTS[value_type])
+            raw = level.buf[element[3]:element[4]] if element else b""
+            row[_TEXT] = decode(raw, codecs, person_name=value_type == "PNAME").rstrip(" \0") or None
+        elif value_type == "NUM":
+            for item in _inside(level, tags.MEASURED):
+                row[_NUMBER] = item.text(tags.NUMERIC) or None
+                row[_UNIT] = self.code(item, tags.UNITS)[0]
+            row[_QUALIFIER] = self.code(level, tags.QUALIFIER)[0]
+        elif value_type == "CODE":
+            row[_CODE:_CODE + 3] = self.code(level, tags.CONCEPT_CODE)
+        elif value_type == "CONTAINER":
+            for item in _inside(level, tags.TEMPLATES):
+                row[_TEMPLATE] = item.text(tags.TEMPLATE) or None
+        elif value_type in ("SCOORD", "SCOORD3D"):
+            row[_TEXT] = _drawing(level)
+        for item in _inside(level, tags.REFERENCED_SOP):
+            row[_REFERENCE] = item.text(tags.SOP_INSTANCE) or None
+        self.numbers[place] = node
+        for number, item in enumerate(_inside(level, CONTENT), 1):
+            self.add(item, node, depth + 1, (*place, number), codecs)
 
 
 def extract(header: bytes, encoding: Encoding) -> pa.Table:
@@ -54,51 +99,12 @@ def extract(header: bytes, encoding: Encoding) -> pa.Table:
     start, _ = read_meta(header)
     top = Level(header, read_level(header, start, len(header), encoding, top=True), encoding, 0)
     rows = _Rows()
-    _item(top, rows, 0, 0, (1,), encodings(top.raw(CHARACTER_SET, b"CS")))
+    rows.add(top, 0, 0, (1,), encodings(top.raw(CHARACTER_SET, b"CS")))
     for node, target in rows.references:
-        rows.columns["text"][node - 1] = str(rows.numbers[target])
+        rows.rows[node - 1][_TEXT] = str(rows.numbers[target])
     schema = schemas.arrow_schema(schemas.CONTENT)
-    return pa.table({name: pa.array(column, schema.field(name).type) for name, column in rows.columns.items()})
-
-
-def _item(level: Level, rows: _Rows, parent: int, depth: int, place: tuple[int, ...], codecs: tuple[str, ...]) -> None:
-    if own := level.raw(CHARACTER_SET, b"CS"):
-        codecs = encodings(own)
-    relationship = level.text(tags.RELATIONSHIP) or None
-    if REFERENCE in level.found:
-        raw = level.raw(REFERENCE, b"UL") or b""
-        node = rows.add(node=rows.count + 1, parent=parent, depth=depth, relationship=relationship,
-                        value_type="REFERENCE")
-        rows.references.append((node, tuple(n for (n,) in iter_unpack(">I" if level.encoding.big else "<I", raw))))
-        return
-    value_type = level.text(tags.VALUE_TYPE)
-    concept, scheme, meaning = _code(level, tags.CONCEPT_NAME)
-    row: dict[str, Any] = {"node": rows.count + 1, "parent": parent, "depth": depth, "relationship": relationship,
-                           "value_type": value_type, "concept": concept, "concept_scheme": scheme,
-                           "concept_meaning": meaning}
-    if value_type in _TEXTS:
-        tag = _TEXTS[value_type]
-        element = level.found.get(tag)
-        raw = level.buf[element[3]:element[4]] if element else b""
-        row["text"] = decode(raw, codecs, person_name=value_type == "PNAME").rstrip(" \0") or None
-    elif value_type == "NUM":
-        for item in _inside(level, tags.MEASURED):
-            row["number"] = item.text(tags.NUMERIC) or None
-            row["unit"] = _code(item, tags.UNITS)[0]
-        row["qualifier"] = _code(level, tags.QUALIFIER)[0]
-    elif value_type == "CODE":
-        row["code"], row["code_scheme"], row["code_meaning"] = _code(level, tags.CONCEPT_CODE)
-    elif value_type == "CONTAINER":
-        for item in _inside(level, tags.TEMPLATES):
-            row["template"] = item.text(tags.TEMPLATE) or None
-    elif value_type in ("SCOORD", "SCOORD3D"):
-        row["text"] = _drawing(level)
-    for item in _inside(level, tags.REFERENCED_SOP):
-        row["reference"] = item.text(tags.SOP_INSTANCE) or None
-    node = rows.add(**row)
-    rows.numbers[place] = node
-    for number, item in enumerate(_inside(level, CONTENT), 1):
-        _item(item, rows, node, depth + 1, (*place, number), codecs)
+    columns = zip(_NAMES, zip(*rows.rows, strict=True), strict=True)
+    return pa.table({name: pa.array(column, schema.field(name).type) for name, column in columns})
 
 
 def _inside(level: Level, tag: int) -> Iterator[Level]:
@@ -106,11 +112,9 @@ def _inside(level: Level, tag: int) -> Iterator[Level]:
         yield level.inside(tag, where)
 
 
-def _code(level: Level, tag: int) -> tuple[str | None, str | None, str | None]:
-    for item in _inside(level, tag):
-        value = item.text(tags.CODE_VALUE) or item.text(tags.LONG_CODE)
-        return value or None, item.text(tags.SCHEME) or None, item.text(tags.MEANING) or None
-    return None, None, None
+def _code(item: Level) -> tuple[str | None, str | None, str | None]:
+    value = item.text(tags.CODE_VALUE) or item.text(tags.LONG_CODE)
+    return value or None, item.text(tags.SCHEME) or None, item.text(tags.MEANING) or None
 
 
 def _drawing(level: Level) -> str:
@@ -168,6 +172,8 @@ def _collect(level: Level, codecs: tuple[str, ...], collected: Collected, dates:
     if level.depth and (own := level.raw(CHARACTER_SET, b"CS")):
         codecs = encodings(own)
     for tag, vr, _, value, end in level.found.values():
+        if tag in _CODES:
+            continue
         if vr == b"SQ" or (vr in (b"", b"UN") and tag in sequence_tags()):
             for item in _inside(level, tag):
                 _collect(item, codecs, collected, dates)

@@ -104,6 +104,8 @@ class Values:
         self.out = work.source.encoding
         self.stands_on = False
         self._codes: dict[tuple[bytes, bool], tuple[Code | None, bytes | None]] = {}
+        self._units: dict[Code, bytes | None] = {}
+        self._said: dict[tuple[int, str], tuple[int, bytes]] = {}
         self._image = replace(work.plan, acts=_IMAGE, private={})
         self._evidence = replace(work.plan, acts=_EVIDENCE, private={})
 
@@ -177,12 +179,10 @@ class Values:
                 continue
             if len(number) > LONGEST_NUMBER or not NUMBER.fullmatch(number):
                 raise Dropped("malformed")
-            code, _ = self.code(item, UNITS)
-            unit = self.concepts.unit(code) if code else None
-            if code is None or unit is None:
+            unit = self._unit(item)
+            if unit is None:
                 raise Dropped("unit_not_listed")
-            content = self.item_bytes([self._element(UNITS, b"SQ", self._code_item(code, unit)),
-                                       self._element(NUMERIC, b"DS", even(number))])
+            content = self.item_bytes([(UNITS, unit), self._element(NUMERIC, b"DS", even(number))])
         pieces = [self._element(MEASURED, b"SQ", content)]
         code, said = self.code(level, QUALIFIER)
         if code is not None:
@@ -190,6 +190,16 @@ class Values:
                 raise Dropped("code_not_listed")
             pieces.append(self._element(QUALIFIER, b"SQ", said))
         return pieces
+
+    def _unit(self, item: Level) -> bytes | None:
+        """Return the unit as it is to be written, None where it is not listed."""
+        code, _ = self.code(item, UNITS)
+        if code is None:
+            return None
+        if code not in self._units:
+            unit = self.concepts.unit(code)
+            self._units[code] = self._element(UNITS, b"SQ", self._code_item(code, unit))[1] if unit else None
+        return self._units[code]
 
     def _referenced(self, level: Level) -> Pieces:
         """IMAGE, COMPOSITE: the one instance that is referenced, renamed."""
@@ -298,7 +308,11 @@ class Values:
         return self.out.implicit.pack(0xFFFE, 0xE000, len(content)) + content
 
     def cs(self, tag: int, value: str) -> tuple[int, bytes]:
-        return self._element(tag, b"CS", even(value.encode("ascii")))
+        """Return a code string: one of few, all of them the standard's or the rules' own."""
+        known = self._said.get((tag, value))
+        if known is None:
+            known = self._said[tag, value] = self._element(tag, b"CS", even(value.encode("ascii")))
+        return known
 
     def _element(self, tag: int, vr: bytes, value: bytes) -> tuple[int, bytes]:
         return tag, element_bytes(tag, vr, value, self.out)

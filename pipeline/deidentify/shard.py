@@ -267,6 +267,7 @@ def _rewrite(job: Job, landing: ObjectStore, row: Mapping[str, Any], index: int,
         collected.take_dates()      # those of an object that was refused are nobody's
         collect(result.source, collected)
         if result.items:
+            clock.start(index, size)        # reading a report back takes as long again
             content.collect(result.source, collected)
         with target.open("rb") as file:
             header = file.read(result.header_size)
