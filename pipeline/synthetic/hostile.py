@@ -1,7 +1,7 @@
 """Files that try something, by name, each with the fate it must have. Their neighbours must pass untouched.
 
 What pydicom cannot write is written with struct, element by element (PS3.5 7.1). Fates hold for a project that admits
-the SOP classes of mammography, tomosynthesis and CT, and in which the person is permitted and linked.
+the SOP classes of mammography, tomosynthesis, CT, dose and CAD reports, with the person permitted and linked.
 """
 
 from __future__ import annotations
@@ -158,8 +158,8 @@ def hostile(**options: Any) -> list[Hostile]:
         ("burned_in.dcm", mg("burned", BurnedInAnnotation="YES"), q, Reason.PIXELS_NEED_CLEANING, "burned-in text"),
         ("secondary_capture.dcm", files.secondary_capture(**options), rejected, Reason.SOP_CLASS_NOT_ELIGIBLE,
          "a photograph of a screen; pixels_need_cleaning where its class is admitted"),
-        ("dose_report.dcm", files.dose_report(**options), rejected, Reason.SOP_CLASS_NOT_ELIGIBLE,
-         "a structured report; structured_report where its class is admitted"),
+        ("dose_report.dcm", files.dose_report(**options, quirk="comment"), pending, None,
+         "a structured report with names in its content"),
         ("rle_huge_geometry.dcm", huge, q, Reason.PIXEL_GEOMETRY, "a few kilobytes of RLE that say 65535 by 65535"),
         ("short_pixels.dcm", mg("short", Rows=128), q, Reason.PIXEL_GEOMETRY, "native pixel data of half the length"),
         ("name_in_paddle.dcm", mg("paddle", study_uid=encode.uid("paddle"), PaddleDescription=o.words), q,

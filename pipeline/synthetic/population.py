@@ -28,7 +28,6 @@ from pipeline.synthetic.unit import OPERATORS, SETS
 
 Fate = tuple[Status, Reason | None]
 RELEASED: Fate = (Status.PENDING, None)
-WRONG_CLASS: Fate = (Status.REJECTED, Reason.SOP_CLASS_NOT_ELIGIBLE)
 FATES: dict[str, Fate] = {
     "not_permitted": (Status.REJECTED, Reason.PERSON_NOT_PERMITTED),
     "unlinked": (Status.WITHHELD, Reason.PERSON_NOT_LINKED),
@@ -187,15 +186,10 @@ def _study(visit: Visit, rng: random.Random, rows: int, columns: int, quirks: It
         land("tomosynthesis", "slab_LMLO.dcm", fate, laterality="L", view="MLO", **shot, AcquisitionTime=time,
              ContentTime=time, InstanceNumber=str(len(views) + 1), IrradiationEventUID=uid("event", study, "slab"))
     if machine.reports_dose:
-        land("dose_report", "dose_report.dcm", _report(fate), shots=tuple(shots), quirk=next(quirks))
+        land("dose_report", "dose_report.dcm", fate, shots=tuple(shots), quirk=next(quirks))
     if machine.reports_cad and woman.number % 2:
-        land("cad", "cad.dcm", _report(fate), shots=tuple(shots), marks=_marks(visit, shots, rng, rows, columns))
+        land("cad", "cad.dcm", fate, shots=tuple(shots), marks=_marks(visit, shots, rng, rows, columns))
     return found
-
-
-def _report(fate: Fate) -> Fate:
-    """The fate of a study's reports: their classes are not admitted."""
-    return WRONG_CLASS
 
 
 def _marks(visit: Visit, shots: Sequence[Shot], rng: random.Random, rows: int, columns: int) -> tuple[Mark, ...]:

@@ -28,6 +28,8 @@ sop_classes = [
   "Digital Mammography X-Ray Image Storage - For Presentation",
   "Digital Mammography X-Ray Image Storage - For Processing",
   "Breast Tomosynthesis Image Storage",
+  "X-Ray Radiation Dose SR Storage",
+  "Mammography CAD SR Storage",
   "CT Image Storage",
 ]
 study_dates = {{ earliest = 2000-01-01, latest = 2024-12-31 }}
@@ -44,6 +46,14 @@ sop_classes = [
   "Digital Mammography X-Ray Image Storage - For Processing",
   "Breast Tomosynthesis Image Storage",
 ]
+
+[[deidentify.recipes]]
+files = ["base.dicom", "report.dicom", "dose_report.toml"]
+sop_classes = ["X-Ray Radiation Dose SR Storage"]
+
+[[deidentify.recipes]]
+files = ["base.dicom", "report.dicom", "mammography_cad.toml"]
+sop_classes = ["Mammography CAD SR Storage"]
 
 [[deidentify.recipes]]
 files = ["base.dicom", "ct.dicom"]

@@ -67,7 +67,7 @@ def test_what_lands_is_what_the_truth_says(written: tuple[Path, Truth]) -> None:
     for status, reason in told.fates.values():
         assert (status is Status.PENDING) if reason is None else (REASONS[reason][0] is status)
     expected = {Reason.PERSON_NOT_PERMITTED, Reason.PERSON_NOT_LINKED, Reason.PERSON_AMBIGUOUS, Reason.DATE_UNKNOWN,
-                Reason.DATE_NOT_ELIGIBLE, Reason.SOP_CLASS_NOT_ELIGIBLE, None}
+                Reason.DATE_NOT_ELIGIBLE, None}
     assert {reason for _, reason in told.fates.values()} == expected
 
 
