@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date
 
 FACTORS_NAME = "SYNTHETIC-factors.csv"
@@ -57,9 +57,14 @@ def factors_csv() -> str:
     return out.getvalue()
 
 
-def output_csv(devices: Iterable[tuple[str, str, str]], first: date, *, later: date | None = None) -> str:
-    """Return the text of a made-up output table of these sets (manufacturer, model, serial number), valid from `first`;
-    from `later`, if given, with an output 5 % lower, as of an older tube."""
+Device = tuple[str, str, str]                                       # manufacturer, model, serial number
+Measured = Callable[[Device, str, str, int], tuple[float, float]]    # anode, filter, kV → µGy/mAs at 1 m, HVL in mm
+
+
+def output_csv(devices: Iterable[Device], first: date, *, later: date | None = None, measured: Measured | None = None,
+               focus_table_mm: int = FOCUS_TABLE_MM) -> str:
+    """Return the text of a made-up output table of these sets, valid from `first`; from `later`, if given, with an
+    output 5 % lower, as of an older tube. `measured` tells another set's than the one made up here."""
     out = io.StringIO()
     write = csv.writer(out, lineterminator="\n").writerow
     write(["manufacturer", "model", "serial_number", "from_date", "to_date", "anode", "filter", "kv",
@@ -68,7 +73,8 @@ def output_csv(devices: Iterable[tuple[str, str, str]], first: date, *, later: d
         for start, share in ((first, 1.0), *([(later, 0.95)] if later else [])):
             for anode, filter_, _, output, hvl in SPECTRA:
                 for kv in KV:
-                    made = output * (kv / 28) ** 2 * share * (1 + 0.03 * (n % 5 - 2))
-                    write([*device, start.isoformat(), "", anode, filter_, kv, round(made, 3),
-                           round(hvl + 0.008 * (kv - 28), 4), FOCUS_TABLE_MM])
+                    made, layer = measured(device, anode, filter_, kv) if measured else (
+                        output * (kv / 28) ** 2 * (1 + 0.03 * (n % 5 - 2)), hvl + 0.008 * (kv - 28))
+                    write([*device, start.isoformat(), "", anode, filter_, kv, round(made * share, 3), round(layer, 4),
+                           focus_table_mm])
     return out.getvalue()

@@ -11,13 +11,15 @@ import math
 import random
 from typing import Any
 
-from pipeline.synthetic.unit import Operator, XRaySet
+from pipeline.synthetic.unit import SETS, Operator, XRaySet
 
-FOCUS_TO_SUPPORT_MM = 650.0
+FOCUS_TO_SUPPORT_MM = 650
 # µGy per mAs at 1 m and 28 kV, and what is added to kV/100 for the half-value layer in mm of aluminium.
 OUTPUT = {("MOLYBDENUM", "MOLYBDENUM"): (33.0, 0.05), ("MOLYBDENUM", "RHODIUM"): (28.0, 0.11),
-          ("RHODIUM", "RHODIUM"): (26.0, 0.13), ("TUNGSTEN", "RHODIUM"): (19.0, 0.24),
-          ("TUNGSTEN", "SILVER"): (16.0, 0.26)}
+          ("RHODIUM", "RHODIUM"): (26.0, 0.13), ("RHODIUM", "SILVER"): (24.0, 0.2),
+          ("TUNGSTEN", "RHODIUM"): (19.0, 0.24), ("TUNGSTEN", "SILVER"): (16.0, 0.26),
+          ("TUNGSTEN", "ALUMINUM"): (21.0, 0.22)}
+NAMES = {"Mo": "MOLYBDENUM", "Rh": "RHODIUM", "Ag": "SILVER", "W": "TUNGSTEN", "Al": "ALUMINUM"}
 SOFT = {"MOLYBDENUM": 1.8, "RHODIUM": 1.45, "TUNGSTEN": 1.0}        # a softer beam has to be more at the entrance
 FILTER_MM = {"MOLYBDENUM": "0.03", "RHODIUM": "0.025", "SILVER": "0.05"}
 
@@ -46,6 +48,13 @@ def output_ugy_per_mas(machine: XRaySet, target: str, filtered: str, kv: float) 
 def half_value_layer_mm(target: str, filtered: str, kv: float) -> float:
     """Return the half-value layer in mm of aluminium."""
     return kv / 100 + OUTPUT[target, filtered][1]
+
+
+def measured(device: tuple[str, str, str], anode: str, filtered: str, kv: int) -> tuple[float, float]:
+    """Return what a physicist measures of a set: output in µGy per mAs at 1 m, half-value layer in mm."""
+    machine = next(m for m in SETS if m.serial == device[2])
+    spectrum = (NAMES[anode], NAMES[filtered])
+    return output_ugy_per_mas(machine, *spectrum, kv), half_value_layer_mm(*spectrum, kv)
 
 
 def elements(machine: XRaySet, operator: Operator, thickness: float, view: str, laterality: str,

@@ -19,7 +19,7 @@ from typing import Any
 from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation
 
 from pipeline.model import Reason, Status
-from pipeline.synthetic import clinical, exposure, files, people
+from pipeline.synthetic import clinical, dosimetry, exposure, files, people
 from pipeline.synthetic.clinical import DETECTED, EPISODES, INTERVAL, OUTCOMES, Visit
 from pipeline.synthetic.encode import uid
 from pipeline.synthetic.people import Woman
@@ -230,7 +230,7 @@ def truth(pop: Population) -> Truth:
 
 def write(directory: Path, pop: Population, *, as_of: date = date(2024, 1, 31),
           also: Sequence[tuple[str, str, str]] = ()) -> Truth:
-    """Write landing/, crosswalk.csv, permitted.csv, episodes.csv and outcomes.csv below `directory`; return the truth.
+    """Write landing/ and the tables beside it (people, clinical, dosimetry) below `directory`; return the truth.
 
     `also` adds (issuer, local_id, nhs_number) to the crosswalk and its numbers to the permitted people.
     """
@@ -242,6 +242,10 @@ def write(directory: Path, pop: Population, *, as_of: date = date(2024, 1, 31),
     _csv(directory / "crosswalk.csv", ("issuer", "local_id", "nhs_number", "superseded_nhs_number"), links)
     for name, header, rows in (("episodes", EPISODES, pop.episodes), ("outcomes", OUTCOMES, pop.outcomes)):
         _csv(directory / f"{name}.csv", header, (tuple(row[c] for c in header) for row in rows))
+    (directory / dosimetry.FACTORS_NAME).write_text(dosimetry.factors_csv(), encoding="utf-8")
+    (directory / dosimetry.OUTPUT_NAME).write_text(dosimetry.output_csv(
+        [(m.manufacturer, m.model, m.serial) for m in SETS], date(1999, 1, 1), later=date(2022, 9, 1),
+        measured=exposure.measured, focus_table_mm=exposure.FOCUS_TO_SUPPORT_MM), encoding="utf-8")
     permitted = sorted({*pop.permitted, *(number for _, _, number in also)})
     lines = [f"# as-of: {as_of.isoformat()}", "person", *permitted, f"# end: {len(permitted)}"]
     (directory / "permitted.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -59,6 +59,12 @@ sop_classes = ["Mammography CAD SR Storage"]
 files = ["base.dicom", "ct.dicom"]
 sop_classes = ["CT Image Storage"]
 
+[equipment]
+output = "SYNTHETIC-output.csv"             # local output and half-value layer of each set, by date
+
+[curate.glandular_dose]
+factors = "SYNTHETIC-factors.csv"           # the physicist's own in a real project
+
 [[clinical]]
 table = "episodes"
 file = "episodes.csv"

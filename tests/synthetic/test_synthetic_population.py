@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import load
 from pipeline.model import REASONS, Reason, Status
-from pipeline.synthetic import people
+from pipeline.synthetic import dosimetry, exposure, people
 from pipeline.synthetic.bundled import LINKED, bundled
 from pipeline.synthetic.clinical import EPISODES, OUTCOMES
 from pipeline.synthetic.demo import LANDED_AT, write_demo
@@ -165,6 +165,27 @@ def test_dose_rises_with_thickness() -> None:
         if "CompressionPressure" in o:
             pressure = float(o["CompressionForce"]) / float(o["CompressionContactArea"]) * 1000
             assert float(o["CompressionPressure"]) == pytest.approx(pressure, rel=0.01)
+
+
+def test_entrance_dose_follows_from_the_output_that_the_physicist_measured(written: tuple[Path, Truth]) -> None:
+    directory, _ = written
+    sets = {machine.serial: (machine.manufacturer, machine.model, machine.serial) for machine in SETS}
+    short = {name: letters for letters, name in exposure.NAMES.items()}
+    shots = [one.options for one in POPULATION.landed if one.kind == "mammogram"]
+    for o in shots:
+        output, layer = exposure.measured(sets[o["serial"]], short[o["AnodeTargetMaterial"]], short[o["FilterMaterial"]],
+                                          int(o["KVP"]))
+        distance = exposure.FOCUS_TO_SUPPORT_MM - float(o["BodyPartThickness"])
+        mas = float(o["ExposureInuAs"]) / 1000
+        assert float(o["EntranceDoseInmGy"]) == pytest.approx(mas * output / 1000 * (1000 / distance) ** 2, rel=0.01)
+        assert float(o["HalfValueLayer"]) == pytest.approx(layer, abs=0.001)
+    rows = list(csv.DictReader((directory / dosimetry.OUTPUT_NAME).open()))
+    assert {row["serial_number"] for row in rows} == set(sets)
+    for row in rows:
+        if row["from_date"] == "1999-01-01":
+            output, layer = exposure.measured(sets[row["serial_number"]], row["anode"], row["filter"], int(row["kv"]))
+            assert (float(row["output_ugy_per_mas_at_1m"]), float(row["hvl_mm"])) == pytest.approx((output, layer), 1e-3)
+    assert (directory / dosimetry.FACTORS_NAME).read_text() == dosimetry.factors_csv()
 
 
 def test_tables_agree(written: tuple[Path, Truth]) -> None:
