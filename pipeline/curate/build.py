@@ -1,7 +1,8 @@
-"""patients, studies, series, instances, exposures and the clinical tables of one candidate.
+"""The tables of one candidate: people, studies, series, instances, exposures and dose, and the clinical tables.
 
 What belongs to a person, study or series is taken from its images where they all agree; where they do not it is null
-and counted as a contradiction. Rows are sorted by key, so the same parts give the same bytes.
+and counted as a contradiction. Rows are sorted by key, so the same parts give the same bytes. Tables are made on disk,
+in DuckDB with bounded memory: a million images do not fit.
 
 Clinical tables are passed on as they were pseudonymised, with the rows of people who have no image here: they
 are the denominators of a linkage. The people are those that may be in the project; nobody else reaches the candidate
@@ -10,32 +11,40 @@ zone. `patients` has only people with an image, so a join tells the two apart.
 
 from __future__ import annotations
 
-import tempfile
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline import layout
-from pipeline.curate import facts
-from pipeline.schemas import EXPOSURES, IMAGES, INSTANCES, PATIENTS, SERIES, STUDIES, Table, arrow_schema
+from pipeline.curate import events, exposures, facts
+from pipeline.curate.spill import Spill, Tables
+from pipeline.schemas import (
+    ACCUMULATED_DOSES,
+    DISCREPANCIES,
+    EXPOSURES,
+    IMAGES,
+    INSTANCES,
+    IRRADIATION_EVENTS,
+    PATIENTS,
+    SERIES,
+    STUDIES,
+    Table,
+)
 from pipeline.storage import ObjectStore, tables
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
 
-# Projection x-ray. CT is left out: each slice repeats the scan's kV and mAs, and a sum over slices would be wrong.
-PROJECTION = ("CR", "DX", "IO", "MG", "PX", "RF", "XA")
 
-
-class Curated(dict[str, "pa.Table"]):
+class Curated(Tables):
     """The tables by name; and per column how many values are null because the file's was malformed (`malformed`), or
     because the images of one person, study or series contradict each other (`contradictions`)."""
 
-    def __init__(
-        self, made: Mapping[str, pa.Table], malformed: Mapping[str, int], contradictions: Mapping[str, int]
-    ) -> None:
-        super().__init__(made)
-        self.malformed = dict(sorted(malformed.items()))
-        self.contradictions = dict(sorted(contradictions.items()))
+    def __init__(self, spill: Spill) -> None:
+        super().__init__(spill)
+        self.malformed: dict[str, int] = {}
+        self.contradictions: dict[str, int] = {}
 
 
 def build(
@@ -51,33 +60,41 @@ def build(
     `dropped` gives, by clinical table, the row positions to leave out (positions in a build that drops none). Raises
     NotFound where a part's facts or a clinical table is missing, SchemaTooNew.
     """
-    flat, malformed = facts.read(candidate, project, plan["parts"], {*plan["held"], *without})
-    flat = _sorted(flat)
-    made = _tables(flat) | _clinical(candidate, project, plan, dropped or {})
-    return Curated(made, malformed, _contradictions(flat))
+    spill = Spill()
+    made = Curated(spill)
+    held, parts = {*plan["held"], *without}, plan["parts"]
+    malformed = facts.write(candidate, project, parts, held, spill.folder / "flat")
+    with spill.connect() as db:
+        malformed += events.write(db, candidate, project, parts, held, spill.folder)
+        for name in ("flat", *events.TABLES):
+            path = spill.folder / (name if name == "flat" else f"{name}.parquet")
+            db.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{path}')")      # noqa: S608
+        exposures.images(db)
+        exposures.reports(db)
+        exposures.join(db)
+        exposures.discrepancies(db)
+        db.execute(_AGREED)
+        for schema, sql in _SQL:
+            made.add(schema, db, sql)
+        made.contradictions = _contradictions(db)
+        made.malformed = dict(sorted((malformed + _unusable(db)).items()))
+    _clinical(made, candidate, project, plan, dropped or {})
+    return made
 
 
 def images(
     candidate: ObjectStore, project: str, plan: Mapping[str, Any], *, without: Mapping[str, str] | Collection[str] = ()
 ) -> pa.Table:
     """Return schemas.IMAGES for the same instances as `build` with the same arguments, sorted by instance."""
-    flat, _ = facts.read(candidate, project, plan["parts"], {*plan["held"], *without}, fields=())
-    return _as(IMAGES, _sorted(flat))
-
-
-def _sorted(flat: pa.Table) -> pa.Table:
-    """Return the rows sorted by instance, with `digest` (hex) and `path` (below the release's images)."""
-    import pyarrow as pa
-
-    flat = flat.sort_by([("instance", "ascending"), ("key", "ascending")])
-    digests, paths = [], []
-    for batch in flat.select(["patient", "study", "series", "instance", "sha256"]).to_batches(max_chunksize=4096):
-        *names, raw = (column.to_pylist() for column in batch.columns)
-        hexed = [value.hex() for value in raw]
-        digests.append(pa.array(hexed, pa.string()))
-        paths.append(pa.array([layout.image_path(*row) for row in zip(*names, hexed, strict=True)], pa.string()))
-    flat = flat.append_column("digest", pa.chunked_array(digests, pa.string()))
-    return flat.append_column("path", pa.chunked_array(paths, pa.string()))
+    spill = Spill()
+    made = Tables(spill)
+    facts.write(candidate, project, plan["parts"], {*plan["held"], *without}, spill.folder / "flat", fields=())
+    with spill.connect() as db:
+        flat = f"SELECT instance, key, path, digest AS sha256, bytes FROM read_parquet('{spill.folder / 'flat'}')"  # noqa: S608
+        made.add(IMAGES, db, f"{flat} ORDER BY instance, key")
+    found = made[IMAGES.name].combine_chunks()
+    spill.remove()
+    return found
 
 
 # Facts of a person, a study, a series: which columns, and by what they are grouped.
@@ -87,85 +104,67 @@ _SHARED = {
     ("series", "study", "patient"): ("modality", "manufacturer", "model", "device_id", "software_versions"),
 }
 _AGREED = "CREATE MACRO agreed(c) AS CASE WHEN count(DISTINCT c) = 1 THEN min(c) END"
-_SQL: dict[str, tuple[Table, str]] = {
-    "patients": (PATIENTS, """
+_SQL: tuple[tuple[Table, str], ...] = (
+    (PATIENTS, """
         SELECT patient AS patient_id, agreed(sex) AS sex, count(DISTINCT study) AS n_studies, count(*) AS n_instances,
                min(study_date) AS first_study_date, max(study_date) AS last_study_date
         FROM flat GROUP BY patient ORDER BY patient"""),
-    "studies": (STUDIES, """
+    (STUDIES, """
         SELECT study AS study_uid, patient AS patient_id, agreed(study_date) AS study_date,
                agreed(age_band_years) AS age_band_years,
                string_agg(DISTINCT modality, '\\' ORDER BY modality) AS modalities,
                count(DISTINCT series) AS n_series, count(*) AS n_instances
         FROM flat GROUP BY study, patient ORDER BY study, patient"""),
-    "series": (SERIES, """
+    (SERIES, """
         SELECT series AS series_uid, study AS study_uid, patient AS patient_id, agreed(modality) AS modality,
                agreed(manufacturer) AS manufacturer, agreed(model) AS model, agreed(device_id) AS device_id,
                agreed(software_versions) AS software_versions, count(*) AS n_instances
         FROM flat GROUP BY series, study, patient ORDER BY series, study, patient"""),
-}  # fmt: skip
+    (INSTANCES, """
+        SELECT f.instance AS sop_instance_uid, f.series AS series_uid, f.study AS study_uid, f.patient AS patient_id,
+               f.digest AS sha256, m.exposure_id, f.* EXCLUDE (instance, series, study, patient, digest, sha256)
+        FROM flat f LEFT JOIN (SELECT DISTINCT instance, exposure_id FROM member) m USING (instance)
+        ORDER BY f.instance, f.key"""),
+    (EXPOSURES, f"SELECT * FROM ({exposures.select()}) ORDER BY exposure_id, sop_instance_uid"),  # noqa: S608
+    (DISCREPANCIES, """
+        SELECT coalesce(w.exposure_id, m.exposure_id) AS exposure_id, report_uid, w.study AS study_uid,
+               w.patient AS patient_id, quantity, kind, header_value, report_value, header_term, report_term, tolerance
+        FROM wrong_rows w LEFT JOIN member m USING (instance) ORDER BY ALL"""),
+    (ACCUMULATED_DOSES, """
+        SELECT study AS study_uid, patient AS patient_id, * EXCLUDE (study, patient) FROM totals
+        ORDER BY report_uid, quantity, laterality, plane, value"""),
+    (IRRADIATION_EVENTS, exposures.events()),
+)  # fmt: skip
 
 
-def _tables(flat: pa.Table) -> dict[str, pa.Table]:
-    import duckdb
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    made: dict[str, pa.Table] = {}
-    with tempfile.TemporaryDirectory() as spill, duckdb.connect(
-        config={"memory_limit": "2GB", "threads": 2, "temp_directory": spill}
-    ) as db:
-        db.register("flat", flat)
-        db.execute(_AGREED)
-        for name, (schema, sql) in _SQL.items():
-            made[name] = _as(schema, db.sql(sql).to_arrow_table())
-    stated = pc.or_(pc.is_valid(flat["kvp_kv"]), pc.is_valid(flat["exposure_mas"]))
-    projection = pc.is_in(flat["modality"], value_set=pa.array(PROJECTION))
-    made["instances"] = _as(INSTANCES, flat)
-    made["exposures"] = _as(EXPOSURES, flat.filter(pc.and_(projection, stated)))
-    return made
-
-
-def _contradictions(flat: pa.Table) -> dict[str, int]:
+def _contradictions(db: duckdb.DuckDBPyConnection) -> dict[str, int]:
     """Count, by column, the people, studies and series whose images state more than one value."""
-    import pyarrow.compute as pc
-
     found: dict[str, int] = {}
     for by, columns in _SHARED.items():
-        groups = flat.group_by(list(by)).aggregate([(column, "count_distinct") for column in columns])
-        for column in columns:
-            many = pc.sum(pc.greater(groups[f"{column}_count_distinct"], 1)).as_py()
-            found |= {column: many} if many else {}
-    return found
+        counted = ", ".join(f"count(DISTINCT {c}) > 1 AS {c}" for c in columns)
+        summed = ", ".join(f"count(*) FILTER ({c})" for c in columns)
+        row = db.execute(f"SELECT {summed} FROM (SELECT {counted} FROM flat GROUP BY {', '.join(by)})").fetchone()  # noqa: S608
+        found |= {c: n for c, n in zip(columns, row or (), strict=True) if n}
+    return dict(sorted(found.items()))
 
 
-# Columns of the tables that the flat table has under another name.
-_IN_FLAT = {
-    "patient_id": "patient", "study_uid": "study", "series_uid": "series", "sop_instance_uid": "instance",
-    "sha256": "digest",
-}  # fmt: skip
-
-
-def _as(schema: Table, rows: pa.Table) -> pa.Table:
-    """Return the columns of a table, from what a query gave or from the flat table."""
-    import pyarrow as pa
-
-    arrow = arrow_schema(schema)
-    there = set(rows.column_names)
-    names = [_IN_FLAT[n] if n in _IN_FLAT and _IN_FLAT[n] in there else n for n in arrow.names]
-    columns = [rows[name].cast(field.type).combine_chunks() for name, field in zip(names, arrow, strict=True)]
-    return pa.Table.from_arrays(columns, schema=arrow)
+def _unusable(db: duckdb.DuckDBPyConnection) -> Counter[str]:
+    """Count, by column, the values that were left out because they cannot be what they say."""
+    kinds = "('zero', 'implausible', 'unit_unknown', 'unit_contradiction', 'unknown_term', 'several_values')"
+    rows = db.execute(f"SELECT quantity, count(*) FROM wrong_rows WHERE kind IN {kinds} GROUP BY ALL")  # noqa: S608
+    return Counter(dict(rows.fetchall()))
 
 
 def _clinical(
-    candidate: ObjectStore, project: str, plan: Mapping[str, Any], dropped: Mapping[str, Sequence[int]]
-) -> dict[str, pa.Table]:
+    made: Curated, candidate: ObjectStore, project: str, plan: Mapping[str, Any], dropped: Mapping[str, Sequence[int]]
+) -> None:
     import pyarrow as pa
 
-    made = {}
     for name in sorted((plan["clinical"] or {}).get("tables", ())):
         table = tables.read(candidate, layout.clinical(project, plan["clinical"]["id"], name))
         out = set(dropped.get(name, ()))
-        keep = pa.array([n for n in range(table.num_rows) if n not in out], pa.int64())
-        made[name] = table.take(keep).combine_chunks()
-    return made
+        if out:
+            keep = pa.array([n for n in range(table.num_rows) if n not in out], pa.int64())
+            table = table.take(keep)
+        made.add_table(name, table)
+

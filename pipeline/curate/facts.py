@@ -1,176 +1,148 @@
-"""Facts of parts as one typed Arrow table, a row per instance. Memory: the needed columns only, one batch at a time."""
+"""Facts of parts as one typed Parquet file, a row per instance.
+
+Memory: one batch of the needed columns. Each different value of a column is read once a batch, not once a row.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from decimal import Decimal
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import layout
-from pipeline.curate.values import Cell, Malformed, day, integer, number, positive, text, years
-from pipeline.curate.views import view
+from pipeline.curate.headers import FIELDS, Field
+from pipeline.curate.values import Cell, Malformed
 from pipeline.errors import SchemaTooNew
-from pipeline.schemas import FACTS, SCHEMA_VERSION, Column, Table, Type, arrow_schema
+from pipeline.schemas import FACTS, SCHEMA_VERSION, Column, Table, arrow_schema
 from pipeline.storage import ObjectStore
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_BATCH = 4096
+_BATCH = 8192
+_ROW_GROUP = 65536
+_VALUE, _CELL, _ABSENT = "\x1e", "\x1f", "\0"      # none of them can stand in a value that passed
+_OWN = (Column("part", "int32", ""), Column("path", "string", ""), Column("digest", "string", ""))
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A column of the flat table: which element paths it is read from, and how."""
-
-    name: str
-    type: Type
-    paths: tuple[str, ...]
-    read: Callable[..., Any]
-
-
-def _mas(micro: Cell, milli: Cell) -> float | None:
-    """ExposureInuAs / 1000, else Exposure (rounded to whole mAs by many systems)."""
-    stated = positive(number(micro, Decimal("0.001")))
-    return stated if stated is not None else positive(number(milli))
+def columns(fields: tuple[Field, ...] = FIELDS) -> tuple[Column, ...]:
+    """Return the columns of the flat file: those of the facts, part, path and digest (hex), the fields and sources."""
+    own = [*FACTS.columns, *_OWN]
+    for field in fields:
+        own.append(Column(field.name, field.type, ""))
+        own += [Column(f"{field.name}_source", "string", "")] if field.sourced else []
+    return tuple(own)
 
 
-def _kv(cell: Cell) -> float | None:
-    return positive(number(cell))
-
-
-def _laterality(image: Cell, series: Cell) -> str | None:
-    return text(image) or text(series)
-
-
-def _frames(cell: Cell) -> int | None:
-    value = integer(cell)
-    return 1 if value is None else value
-
-
-def _mgy(cell: Cell) -> float | None:
-    """OrganDose is in dGy (PS3.3 C.8.7.8)."""
-    return number(cell, Decimal(100))
-
-
-def _class_uid(cell: Cell) -> str:
-    """Never null: every admitted object has one, and validation stops a candidate where it is not a UID."""
-    return text(cell) or ""
-
-
-def _class_name(cell: Cell) -> str | None:
-    from pydicom.uid import UID
-
-    value = text(cell)
-    name = UID(value).name if value else None
-    return name if name != value else None
-
-
-def _f(name: str, type: Type, read: Callable[..., Any], *paths: str) -> Field:
-    return Field(name, type, paths, read)
-
-
-FIELDS: tuple[Field, ...] = (
-    _f("sex", "string", text, "PatientSex"),
-    _f("study_date", "date", day, "StudyDate"),
-    _f("age_band_years", "int32", years, "PatientAge"),
-    _f("modality", "string", text, "Modality"),
-    _f("manufacturer", "string", text, "Manufacturer"),
-    _f("model", "string", text, "ManufacturerModelName"),
-    _f("device_id", "string", text, "DeviceSerialNumber"),
-    _f("software_versions", "string", text, "SoftwareVersions"),
-    _f("sop_class_uid", "string", _class_uid, "SOPClassUID"),
-    _f("sop_class_name", "string", _class_name, "SOPClassUID"),
-    _f("image_type", "string", text, "ImageType"),
-    _f("presentation_intent", "string", text, "PresentationIntentType"),
-    _f("laterality", "string", _laterality, "ImageLaterality", "Laterality"),
-    _f("view", "string", view, "ViewCodeSequence.CodeValue", "ViewCodeSequence.CodingSchemeDesignator",
-       "ViewPosition"),
-    _f("rows", "int32", integer, "Rows"),
-    _f("columns", "int32", integer, "Columns"),
-    _f("frames", "int32", _frames, "NumberOfFrames"),
-    _f("transfer_syntax_uid", "string", text, "TransferSyntaxUID"),
-    _f("kvp_kv", "float64", _kv, "KVP"),
-    _f("exposure_mas", "float64", _mas, "ExposureInuAs", "Exposure"),
-    _f("exposure_time_ms", "float64", number, "ExposureTime"),
-    _f("tube_current_ma", "float64", number, "XRayTubeCurrent"),
-    _f("anode", "string", text, "AnodeTargetMaterial"),
-    _f("filter_material", "string", text, "FilterMaterial"),
-    _f("body_part_thickness_mm", "float64", number, "BodyPartThickness"),
-    # No vendor's exception. OpenREM once divided GE Senograph DS by ten (its issue 135) and dropped that in 0.7; the
-    # headers agree with the conformance statement and PS3.3 C.8.11.7: 60 beside a breast of 48 mm can only be newton.
-    _f("compression_force_n", "float64", number, "CompressionForce"),
-    _f("compression_pressure_kpa", "float64", number, "CompressionPressure"),
-    _f("compression_contact_area_mm2", "float64", number, "CompressionContactArea"),
-    _f("paddle", "string", text, "PaddleDescription"),
-    _f("organ_dose_mgy", "float64", _mgy, "OrganDose"),
-    _f("entrance_dose_mgy", "float64", number, "EntranceDoseInmGy"),
-    _f("half_value_layer_mm", "float64", number, "HalfValueLayer"),
-    _f("exposure_control_mode", "string", text, "ExposureControlMode"),
-    _f("positioner_primary_angle_deg", "float64", number, "PositionerPrimaryAngle"),
-    _f("grid", "string", text, "Grid"),
-    _f("operator_id", "string", text, "OperatorsName"),
-)
-
-
-def read(
+def write(
     candidate: ObjectStore,
     project: str,
     parts: Collection[str],
     without: Collection[str],
+    target: Path,
     fields: tuple[Field, ...] = FIELDS,
-) -> tuple[pa.Table, Counter[str]]:
-    """Return the flat table of all parts, and how many values of each column were malformed (they are null).
+) -> Counter[str]:
+    """Write the flat file of all parts to `target`; return how many values of each column were malformed (null there).
 
     Instances in `without` are left out before anything is counted. An element path that a part has not is null.
-    Raises NotFound, SchemaTooNew.
+    `part` numbers the parts by name. Raises NotFound, SchemaTooNew.
     """
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    schema = arrow_schema(Table("flat", "", (), (*FACTS.columns, *(Column(f.name, f.type, "") for f in fields))))
+    schema = arrow_schema(Table("flat", "", (), columns(fields)))
     malformed: Counter[str] = Counter()
-    batches: list[pa.RecordBatch] = []
-    for part in sorted(set(parts)):
-        with candidate.fetch(layout.facts(project, part)) as path:
-            batches += _part(path, schema, frozenset(without), fields, malformed)
-    return pa.Table.from_batches(batches, schema=schema), malformed
+    held = pa.array(sorted(without), pa.string())
+    reader = _Reader(fields, malformed)
+    with pq.ParquetWriter(target, schema, compression="zstd", compression_level=1) as sink:
+        kept: list[pa.RecordBatch] = []
+        for number, part in enumerate(sorted(set(parts))):
+            with candidate.fetch(layout.facts(project, part)) as path:
+                for batch in _batches(path, number, held, reader, schema):
+                    kept.append(batch)
+                    if sum(one.num_rows for one in kept) >= _ROW_GROUP:
+                        sink.write_table(pa.Table.from_batches(kept, schema))
+                        kept = []
+        if kept:
+            sink.write_table(pa.Table.from_batches(kept, schema))
+    return malformed
 
 
-def _part(
-    path: Any, schema: pa.Schema, without: frozenset[str], fields: tuple[Field, ...], malformed: Counter[str]
-) -> list[pa.RecordBatch]:
+def _batches(path: Any, number: int, held: pa.Array, reader: _Reader, schema: pa.Schema) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    held = pa.array(sorted(without), pa.string())
-    batches = []
     with pq.ParquetFile(path) as file:
         if int((file.schema_arrow.metadata or {}).get(b"schema_version", b"0")) > SCHEMA_VERSION:
             raise SchemaTooNew("A part's facts were written by a newer version.", hint="Upgrade tre-ingest.")
         there = set(file.schema_arrow.names)
-        wanted = FACTS.names() + sorted({p for f in fields for p in f.paths} & there)
+        # A part of an earlier version has no acquisition order.
+        own = [name for name in FACTS.names() if name in there]
+        wanted = own + sorted({p for f in reader.fields for p in f.paths} & there)
         for batch in file.iter_batches(_BATCH, columns=wanted, use_threads=False):
             kept = batch.filter(pc.invert(pc.is_in(batch.column("instance"), value_set=held)))
-            cells = {name: kept.column(name).to_pylist() for name in wanted[len(FACTS.columns):]}
-            arrays = [kept.column(name) for name in FACTS.names()]
-            arrays += [_column(field, cells, kept.num_rows, malformed) for field in fields]
-            batches.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
-    return batches
+            rows = kept.num_rows
+            arrays = [kept.column(n) if n in there else pa.nulls(rows, schema.field(n).type) for n in FACTS.names()]
+            arrays += [pa.array([number] * rows, pa.int32()), *_named(kept)]
+            arrays += reader.arrays(kept)
+            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _column(field: Field, cells: Mapping[str, list[Cell]], rows: int, malformed: Counter[str]) -> pa.Array:
+def _named(batch: pa.RecordBatch) -> tuple[pa.Array, pa.Array]:
+    """Return the path below the release's images, and the digest in hex."""
     import pyarrow as pa
 
-    absent: list[Cell] = [None] * rows
-    out = []
-    for values in zip(*(cells.get(path, absent) for path in field.paths), strict=True):
-        try:
-            out.append(field.read(*values))
-        except Malformed:
-            malformed[field.name] += 1
-            out.append(None)
-    types = {"string": pa.string(), "int32": pa.int32(), "float64": pa.float64(), "date": pa.date32()}
-    return pa.array(out, type=types[field.type])
+    *names, raw = (batch.column(n).to_pylist() for n in ("patient", "study", "series", "instance", "sha256"))
+    digests = [value.hex() for value in raw]
+    paths = [layout.image_path(*row) for row in zip(*names, digests, strict=True)]
+    return pa.array(paths, pa.string()), pa.array(digests, pa.string())
+
+
+class _Reader:
+    """The fields of a batch. A value that was read before is not read again."""
+
+    def __init__(self, fields: tuple[Field, ...], malformed: Counter[str]) -> None:
+        self.fields, self._malformed = fields, malformed
+        self._known: dict[str, dict[str, tuple[Any, Any, bool]]] = {field.name: {} for field in fields}
+
+    def arrays(self, batch: pa.RecordBatch) -> list[pa.Array]:
+        import pyarrow.compute as pc
+
+        names = {path for field in self.fields for path in field.paths} & set(batch.schema.names)
+        cells = {name: pc.binary_join(batch.column(name), _VALUE) for name in names}
+        return [array for field in self.fields for array in self._field(field, cells, batch.num_rows)]
+
+    def _field(self, field: Field, cells: Mapping[str, pa.Array], rows: int) -> list[pa.Array]:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        found = [cells.get(path, pa.nulls(rows, pa.string())) for path in field.paths]
+        keys = pc.binary_join_element_wise(*found, _CELL, null_handling="replace", null_replacement=_ABSENT)
+        if len(found) == 1:
+            keys = pc.coalesce(found[0], _ABSENT)
+        encoded = keys.dictionary_encode()
+        read = [self._value(field, key) for key in encoded.dictionary.to_pylist()]
+        if any(bad for _, _, bad in read):
+            for entry in pc.value_counts(encoded.indices):
+                if read[entry["values"].as_py()][2]:
+                    self._malformed[field.name] += entry["counts"].as_py()
+        types = {"string": pa.string(), "int32": pa.int32(), "float64": pa.float64(), "date": pa.date32()}
+        out = [pa.array([value for value, _, _ in read], types[field.type]).take(encoded.indices)]
+        if field.sourced:
+            out.append(pa.array([source for _, source, _ in read], pa.string()).take(encoded.indices))
+        return out
+
+    def _value(self, field: Field, key: str) -> tuple[Any, Any, bool]:
+        known = self._known[field.name]
+        if key not in known:
+            if len(known) >= 4096:
+                known.clear()
+            cells: list[Cell] = [None if c == _ABSENT else c.split(_VALUE) for c in key.split(_CELL)]
+            try:
+                value = field.read(*cells)
+                known[key] = (*value, False) if field.sourced else (value, None, False)
+            except Malformed:
+                known[key] = (None, None, True)
+        return known[key]

@@ -14,14 +14,6 @@ if TYPE_CHECKING:
 
 SMALL = 10  # groups of fewer people are not told apart
 
-# One row per exposure: where an image came both processed and unprocessed, the exposure is one.
-_EXPOSED = """
-CREATE VIEW exposed AS SELECT * FROM exposures e WHERE NOT (
-  coalesce(presentation_intent, '') = 'FOR PROCESSING' AND EXISTS (
-    SELECT 1 FROM exposures p WHERE p.presentation_intent = 'FOR PRESENTATION' AND p.study_uid = e.study_uid
-      AND p.laterality IS NOT DISTINCT FROM e.laterality AND p.view IS NOT DISTINCT FROM e.view))
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -76,7 +68,6 @@ def measure(tables: Mapping[str, pa.Table]) -> Figures:
     with duckdb.connect(config={"threads": 1, "memory_limit": "1GB"}) as con:
         for name in ("patients", "studies", "series", "instances", "exposures"):
             con.register(name, tables[name])
-        con.execute(_EXPOSED)
 
         def groups(sql: str) -> list[Group]:
             return keep_back(Group(str(r[0]), int(r[1]), int(r[2]), tuple(r[3:])) for r in con.execute(sql).fetchall())
@@ -109,14 +100,15 @@ def measure(tables: Mapping[str, pa.Table]) -> Figures:
             force=groups(_histogram("compression_force_n", 20)),
             dose=groups(
                 "SELECT b || '–' || (b + 10), count(DISTINCT patient_id), count(*), quantile_cont(d, 0.25),"
-                " quantile_cont(d, 0.5), quantile_cont(d, 0.75) FROM (SELECT patient_id, organ_dose_mgy d,"
-                " (floor(body_part_thickness_mm / 10) * 10)::INT b FROM exposed WHERE isfinite(organ_dose_mgy)"
-                " AND body_part_thickness_mm BETWEEN 0 AND 300) GROUP BY b ORDER BY b"
+                " quantile_cont(d, 0.5), quantile_cont(d, 0.75) FROM (SELECT patient_id, average_glandular_dose_mgy d,"
+                " (floor(body_part_thickness_mm / 10) * 10)::INT b FROM exposures"
+                " WHERE isfinite(average_glandular_dose_mgy) AND body_part_thickness_mm BETWEEN 0 AND 300)"
+                " GROUP BY b ORDER BY b"
             ),
             devices=groups(
                 "SELECT device_id, count(DISTINCT patient_id), count(*), median(body_part_thickness_mm),"
-                " median(compression_force_n), median(organ_dose_mgy) FROM exposed WHERE device_id IS NOT NULL"
-                " GROUP BY device_id ORDER BY 3 DESC, device_id LIMIT 40"
+                " median(compression_force_n), median(average_glandular_dose_mgy) FROM exposures"
+                " WHERE device_id IS NOT NULL GROUP BY device_id ORDER BY 3 DESC, device_id LIMIT 40"
             ),
             device_names={
                 str(device): str(name).strip() or "not stated"
@@ -138,7 +130,7 @@ def _named(groups: list[Group]) -> list[Group]:
 def _histogram(column: str, width: int) -> str:
     """SQL for people and exposures in bands of `width`, empty bands between the first and the last included."""
     return (
-        f"WITH v AS (SELECT patient_id, (floor({column} / {width}) * {width})::INT b FROM exposed"  # noqa: S608
+        f"WITH v AS (SELECT patient_id, (floor({column} / {width}) * {width})::INT b FROM exposures"  # noqa: S608
         f" WHERE {column} BETWEEN 0 AND 1000),"
         f" bands AS (SELECT unnest(range((SELECT min(b) FROM v), (SELECT max(b) FROM v) + {width}, {width})) b)"
         f" SELECT b || '–' || (b + {width}), count(DISTINCT patient_id), count(patient_id)"

@@ -8,8 +8,9 @@ from urllib.parse import unquote
 from pipeline import layout
 from pipeline.publish.files import read_json
 from pipeline.publish.verify import locate
+from pipeline.schemas import PUBLISHED
 
-_IMAGE_TABLES = ("patients", "studies", "series", "instances", "exposures")
+_OURS = {table.name for table in PUBLISHED}
 
 
 def lines(url: str) -> str:
@@ -20,7 +21,7 @@ def lines(url: str) -> str:
     store, project, release = locate(url)
     _, manifest = read_json(store, layout.release_manifest(project, release), "The release's manifest")
     names = sorted(manifest["totals"])
-    clinical = [name for name in names if name not in _IMAGE_TABLES]
+    clinical = [name for name in names if name not in _OURS]
     other = clinical[0] if clinical else "patients"
     folder, images = layout.in_release(project, release, "tables"), layout.image(project, "").rstrip("/")
     if store.url.startswith("file://"):

@@ -5,7 +5,7 @@ Pure. Arrow types are named here and built by `arrow_schema` (pyarrow is importe
 
 from pipeline.schemas.base import SCHEMA_VERSION, Column, Table, Type, arrow_schema
 from pipeline.schemas.clinical import CLINICAL_PERSON, CLINICAL_TYPES, Declared, clinical_table
-from pipeline.schemas.dose import EXPOSURES
+from pipeline.schemas.dose import ACCUMULATED_DOSES, DISCREPANCIES, EXPOSURES, IRRADIATION_EVENTS
 from pipeline.schemas.equipment import EQUIPMENT, FACTORS, GLANDULAR_DOSES, OUTPUT, SURVEYS, VERSIONS, material
 from pipeline.schemas.findings import FINDINGS, MEASUREMENTS
 from pipeline.schemas.images import INSTANCES, PATIENTS, SERIES, STUDIES
@@ -22,13 +22,15 @@ from pipeline.schemas.zones import (
     SEEN,
 )
 
-PUBLISHED = (PATIENTS, STUDIES, SERIES, INSTANCES, EXPOSURES)
+PUBLISHED = (PATIENTS, STUDIES, SERIES, INSTANCES, EXPOSURES, DISCREPANCIES, ACCUMULATED_DOSES, IRRADIATION_EVENTS)
 
 __all__ = [
+    "ACCUMULATED_DOSES",
     "CLINICAL_OUTCOMES",
     "CLINICAL_PERSON",
     "CLINICAL_TYPES",
     "CONTENT",
+    "DISCREPANCIES",
     "EQUIPMENT",
     "EXPOSURES",
     "FACTORS",
@@ -38,6 +40,7 @@ __all__ = [
     "IMAGES",
     "INSTANCES",
     "INVENTORY",
+    "IRRADIATION_EVENTS",
     "KNOWN_PEOPLE",
     "LEDGER",
     "LISTING",

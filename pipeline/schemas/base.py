@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SCHEMA_VERSION = 1
-Type = Literal["string", "int32", "int64", "float64", "date", "bool", "sha256", "strings"]
+Type = Literal["string", "int32", "int64", "float64", "date", "bool", "sha256", "strings", "term"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ def arrow_schema(table: Table, extra: tuple[Column, ...] = ()) -> pa.Schema:
     types = {
         "string": pa.string(), "int32": pa.int32(), "int64": pa.int64(), "float64": pa.float64(), "date": pa.date32(),
         "bool": pa.bool_(), "sha256": pa.binary(32), "strings": pa.list_(pa.string()),
+        "term": pa.dictionary(pa.int32(), pa.string()),     # text of few different values, each held once
     }
     fields = [pa.field(c.name, types[c.type], nullable=c.nullable) for c in (*table.columns, *extra)]
     return pa.schema(fields, metadata={"schema_version": str(SCHEMA_VERSION), "table": table.name})

@@ -58,6 +58,8 @@ INSTANCES = Table("instances", "A row per image.", ("sop_instance_uid",), (
     _c("columns", "int32", "", "pixel", "Columns (0028,0011)"),
     _c("frames", "int32", "1 where the file does not say.", source="NumberOfFrames (0028,0008)"),
     _c("transfer_syntax_uid", "string", "", source="TransferSyntaxUID (0002,0010)"),
+    _c("exposure_id", "string", "The exposure that the image shows; null where it states none.",
+       source="IrradiationEventUID (0008,3010), SourceImageSequence (0008,2112); see exposures"),
     _c("path", "string", "Key of the DICOM file below the release's images.", null=False),
     _c("sha256", "string", "Of the DICOM file, in hex.", null=False),
     _c("bytes", "int64", "Size of the DICOM file.", "byte", null=False),

@@ -103,11 +103,15 @@ def rows(people: int, seed: int, images_of: int = 4) -> dict[str, list[dict[str,
             out["exposures"].append(
                 {
                     **image,
+                    "exposure_id": image["sop_instance_uid"],
+                    "n_images": 1,
+                    "basis": "header",
+                    "is_tomosynthesis": False,
                     "kvp_kv": 29.0,
                     "body_part_thickness_mm": mm,
                     "device_id": device,
                     "compression_force_n": round(chance.gauss(100, 25), 0),
-                    "organ_dose_mgy": round(0.5 + mm * 0.018 + chance.gauss(0, 0.18), 3),
+                    "average_glandular_dose_mgy": round(0.5 + mm * 0.018 + chance.gauss(0, 0.18), 3),
                 }
             )
     return out
@@ -160,7 +164,7 @@ def make(base: str, people: int = 12, seed: int = 1, candidate: str = CANDIDATE,
                 "bytes": row["bytes"],
             }
         )
-    made = {t.name: tables.from_rows(t, found[t.name]) for t in schemas.PUBLISHED}
+    made = {t.name: tables.from_rows(t, found.get(t.name, [])) for t in schemas.PUBLISHED}
     episodes = schemas.Table("episodes", "", (), (schemas.CLINICAL_PERSON,))
     extra = (schemas.Column("episode_id", "string", ""), schemas.Column("outcome", "string", ""))
     made["episodes"] = tables.from_rows(episodes, found["episodes"], extra)

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import layout, schemas
 from pipeline.publish import open as opening
-from pipeline.publish.figures import Group, keep_back, measure
+from pipeline.publish.figures import Group, keep_back
 from pipeline.publish.release import publish
 from pipeline.storage import tables
 
@@ -121,17 +121,6 @@ def test_small_groups_are_kept_back_and_cannot_be_had_by_subtraction():
     two_small = keep_back([Group("a", 30, 30), Group("b", 9, 9), Group("c", 3, 3)])
     assert [g.label for g in two_small if not g.shown] == ["b", "c"]
     assert [g.people_text for g in one_small] == ["30", "<10", "not shown", "0"]
-
-
-def test_an_exposure_with_two_images_counts_once(made):
-    rows = made.tables["exposures"].to_pylist()
-    other = {"presentation_intent": "FOR PROCESSING"}
-    twins = [{**r, **other, "sop_instance_uid": r["sop_instance_uid"] + "7"} for r in rows]
-    once = measure(made.tables)
-    made.tables["exposures"] = tables.from_rows(schemas.EXPOSURES, rows + twins)
-    assert measure(made.tables).thickness == once.thickness
-    made.tables["exposures"] = tables.from_rows(schemas.EXPOSURES, twins)  # unprocessed alone: each is an exposure
-    assert measure(made.tables).thickness == once.thickness
 
 
 def test_the_dictionary_tells_every_column_of_every_table(made):

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import layout
-from pipeline.schemas import EXPOSURES, INSTANCES, PATIENTS, SERIES, STUDIES, Column, Table
+from pipeline.schemas import PUBLISHED, Column, Table
 from pipeline.storage import tables as parquet
 from pipeline.validate.run import validate
 
@@ -22,7 +22,7 @@ EPISODES = Table("episodes", "", (), (
     Column("episode_date", "date", ""), Column("appointment_made", "string", ""), Column("date_of_foa", "date", ""),
     Column("date_of_as", "date", ""), Column("end_code", "string", ""), Column("final_action_code", "string", ""),
 ))  # fmt: skip
-SCHEMAS = {t.name: t for t in (PATIENTS, STUDIES, SERIES, INSTANCES, EXPOSURES, EPISODES)}
+SCHEMAS = {t.name: t for t in (*PUBLISHED, EPISODES)}
 
 
 def good():
@@ -40,7 +40,9 @@ def good():
             "image_type": "DERIVED\\PRIMARY", "rows": 100, "columns": 90, "frames": 1,
             "transfer_syntax_uid": "1.2.840.10008.1.2.1", "path": path, "sha256": sha256, "bytes": 20000,
         })  # fmt: skip
-        rows["exposures"].append({**ids, "kvp_kv": 29.0, "exposure_mas": 51.8, "device_id": "D0123456789AB",
+        rows["exposures"].append({**ids, "exposure_id": ids["sop_instance_uid"], "n_images": 1, "basis": "header",
+                                  "is_tomosynthesis": False, "kvp_kv": 29.0, "exposure_mas": 51.8,
+                                  "device_id": "D0123456789AB",
                                   "operator_id": "O0123456789AB\\O0123456789AC"})  # fmt: skip
     rows["series"] = [
         {"series_uid": f"2.25.{n}", "study_uid": f"2.25.{study}", "patient_id": person, "modality": "MG",
@@ -81,7 +83,8 @@ def passed():
 
 
 def test_good_tables_pass_and_every_expectation_of_the_files_was_answered(passed):
-    in_files = {path.stem: len(json.loads(path.read_text())["expectations"]) for path in SUITES.glob("*.json")}
+    in_files = {path.stem: len(json.loads(path.read_text())["expectations"]) for path in SUITES.glob("*.json")
+                if path.stem in SCHEMAS}
     assert {suite: len(doc["expectations"]) for suite, doc in passed.results.items()} == in_files
     assert passed.expectations == sum(in_files.values())
     assert all(line["answered"] for doc in passed.results.values() for line in doc["expectations"])
@@ -131,6 +134,7 @@ def test_tables_that_disagree_stop_a_candidate():
     rows["studies"].append(dict(rows["studies"][1]))
     rows["series"][2]["patient_id"] = ANN
     rows["exposures"][4]["sop_instance_uid"] = "2.25.999"
+    rows["exposures"][3]["study_uid"] = "2.25.2"
     rows["instances"].append({**rows["instances"][0], "series_uid": "2.25.77"})
     validation = validate(made(rows), SUITES)
     expected = {
@@ -139,7 +143,7 @@ def test_tables_that_disagree_stop_a_candidate():
         ("studies", "column_values_to_be_unique", "study_uid"),
         ("series", "column_pair_values_to_be_equal", "patient_id, patient_id_of_studies"),
         ("exposures", "column_values_to_be_in_set", "sop_instance_uid_is_in_instances"),
-        ("exposures", "column_pair_values_to_be_equal", "series_uid, series_uid_of_instances"),
+        ("exposures", "column_pair_values_to_be_equal", "study_uid, study_uid_of_instances"),
         ("instances", "column_values_to_be_in_set", "series_uid_is_in_series"),
         ("instances", "column_values_to_be_unique", "sop_instance_uid"),
         ("instances", "column_values_to_be_unique", "path"),
@@ -152,7 +156,8 @@ def test_tables_that_disagree_stop_a_candidate():
 def test_an_undeclared_column_another_type_and_an_empty_release_stop_a_candidate():
     tables = made({**good(), "patients": []})
     tables["series"] = tables["series"].append_column("note", pa.array(["x"] * 3))
-    tables["exposures"] = tables["exposures"].set_column(8, "kvp_kv", pa.array(["29"] * 5))
+    place = tables["exposures"].schema.get_field_index("kvp_kv")
+    tables["exposures"] = tables["exposures"].set_column(place, "kvp_kv", pa.array(["29"] * 5))
     critical = failing(validate(tables, SUITES), "critical")
     assert ("series", "table_columns_to_match_ordered_list", "") in critical
     assert ("exposures", "column_values_to_be_of_type", "kvp_kv") in critical
@@ -171,8 +176,8 @@ def test_rows_that_fail_at_warning_are_withheld_with_their_images():
     assert validation.critical == []
     got = {name: (doc["failing_rows"], doc["withheld_instances"], doc["dropped_rows"])
            for name, doc in validation.results.items()}  # fmt: skip
-    assert got == {"patients": (0, 0, 0), "studies": (0, 0, 0), "series": (1, 1, 0), "instances": (1, 1, 0),
-                   "exposures": (1, 1, 0), "episodes": (1, 0, 1)}  # fmt: skip
+    assert {name: counts for name, counts in got.items() if any(counts)} == {
+        "series": (1, 1, 0), "instances": (1, 1, 0), "exposures": (1, 1, 0), "episodes": (1, 0, 1)}  # fmt: skip
 
 
 def test_a_failing_patient_or_study_takes_all_its_images_along():
@@ -194,9 +199,9 @@ def test_no_cell_stands_in_a_result_or_is_printed(capfd, caplog):
                 row[column] = f"{WORD}-{name}-{column}"
             elif isinstance(value, float):
                 row[column] = NUMBER
-            elif isinstance(value, int):
+            elif isinstance(value, int) and not isinstance(value, bool):
                 row[column] = int(NUMBER)
-            else:
+            elif isinstance(value, date):
                 row[column] = date(1815, 6, 18)
     validation = validate(made(rows), SUITES)
     assert validation.failed > 60

@@ -11,8 +11,10 @@ from pipeline.validate.run import validate
 SUITES = Path(__file__).parents[2] / "expectations"
 IMAGE = {"PatientSex": "F", "StudyDate": "20130412", "PatientAge": "055Y", "Modality": "MG", "KVP": "29",
          "SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.2", "TransferSyntaxUID": "1.2.840.10008.1.2.1", "Rows": "9",
-         "Columns": "9", "DeviceSerialNumber": "D0123456789AB", "ImageLaterality": "L", "ViewPosition": "CC"}
-ODD = {3: {"KVP": "900"}, 8: {"ViewPosition": "see note"}, 20: {"PatientSex": "woman"}, 21: {"PatientSex": "woman"}}
+         "Columns": "9", "DeviceSerialNumber": "D0123456789AB", "ImageLaterality": "L", "ViewPosition": "CC",
+         "PositionerPrimaryAngle": "0"}
+ODD = {3: {"PositionerPrimaryAngle": "900"}, 8: {"ViewPosition": "see note"},
+       20: {"PatientSex": "woman"}, 21: {"PatientSex": "woman"}}
 
 
 def test_withheld_images_go_and_the_rest_passes(tmp_path):
