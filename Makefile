@@ -23,7 +23,7 @@ help:  ## this list
 
 install: .stamps/install  ## an environment of its own in .venv, from the hashed lock (about two minutes, once)
 
-demo: .stamps/install $(if $(filter file,$(DEMO_STORE)),,.stamps/install-s3)  ## landing to published release with Airflow and S3 on this machine (KEEP=1, DEMO_STORE=file, SIZE=n)
+demo: .stamps/install $(if $(filter file,$(DEMO_STORE)),,.stamps/install-s3)  ## landing to published release with Airflow and S3 on this machine (KEEP=1, DEMO_STORE=file, SIZE=n or large)
 	@exec $(BIN)/python -m infra.demo.run
 
 test: .stamps/install .stamps/install-s3 check  ## every check and every test (TESTS=path, PYTEST_ARGS=...)

@@ -1,7 +1,8 @@
 """`make demo`: from a landing full of files to a published release, by Airflow, on this machine alone.
 
 DEMO_STORE=s3|file  what the zones stand on (default s3: Swift on 127.0.0.1)     KEEP=1  leave Airflow up afterwards
-SIZE=n              women in the population (default 48)                       DEMO_DIR  where to work (default .demo)
+SIZE=n|large        women in the population (default 48; large: 2,000          DEMO_DIR  where to work (default .demo)
+                    over three years, a quarter of an hour)
 ACCEPT=1            after a change that is meant to move the totals: write them to expected.json, for the review to see
 
 Everything stands below .demo/, which each run makes anew. The totals must be those of expected.json.
@@ -12,12 +13,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -30,6 +33,8 @@ from pipeline.model import Status
 
 PROJECT = "demo-screening"
 WOMEN = 48
+LARGE = 2000
+LARGE_SHARD = 1000      # instances: tasks of about half a minute
 STEPS = ("stage", "build_candidate", "release")
 ZONES = ("landing", "work", "candidate", "release")
 COUNTED = frozenset(map(str, Status))
@@ -48,16 +53,24 @@ def main() -> int:
     observe.quiet()
     root = Path(os.environ.get("DEMO_DIR") or ROOT / ".demo").resolve()
     store = os.environ.get("DEMO_STORE") or "s3"
-    women = int(os.environ.get("SIZE") or WOMEN)
     try:
         with ExitStack() as up:
-            return demo(up, root, store, women)
+            return demo(up, root, store, size(os.environ.get("SIZE") or str(WOMEN)))
     except KeyboardInterrupt:
         say("Stopped. Everything that was started has been ended.")
         return 130
     except (DemoFailed, TreError) as error:
         say(f"The demo stopped: {error}")
         return error.exit_code if isinstance(error, TreError) else 1
+
+
+def size(text: str) -> int:
+    """Return the number of women. Raises DemoFailed."""
+    if text == "large":
+        return LARGE
+    if not text.isdecimal() or not int(text):
+        raise DemoFailed("SIZE is a number of women, or large.")
+    return int(text)
 
 
 def demo(up: ExitStack, root: Path, store: str, women: int) -> int:
@@ -160,11 +173,19 @@ def make_landing(root: Path, project: Path, landing: str, women: int) -> int:
     """Make the population, what lands, the tables beside the project file, and a key. Return the objects landed."""
     from pipeline.deidentify.keys import create_key
     from pipeline.storage import open_store
-    from pipeline.synthetic.demo import write_demo
+    from pipeline.synthetic.demo import lay_out_demo
+    from pipeline.synthetic.population import THREE_YEARS, population
 
-    write_demo(project.parent, women=women)
-    (project.parent / "project.toml").unlink()  # the same text with other zones
-    shutil.copyfile(ROOT / "infra" / "projects" / project.name, project)
+    large = women >= LARGE
+    pop = population(women, **THREE_YEARS) if large else population(women)
+    if large:
+        say(f"{women:,} synthetic women, invited twice in three years: {len(pop.landed):,} files to make")
+    workers = min(8, os.cpu_count() or 1) if large else 1
+    lay_out_demo(project.parent, pop, workers=workers, tell=steps_of(len(pop.landed), "made"))
+    text = (ROOT / "infra" / "projects" / project.name).read_text()
+    if large:  # a task an image or two would be a day of Airflow
+        text = re.sub(r"(?m)^shard_instances = .*", f"shard_instances = {LARGE_SHARD}", text)
+    project.write_text(text)
     create_key(root / "keys", PROJECT)
     made = project.parent / "landing"
     if landing.startswith("file://"):
@@ -175,18 +196,35 @@ def make_landing(root: Path, project: Path, landing: str, women: int) -> int:
     else:
         store = open_store(landing, "landing")
         files = [path for path in sorted(made.rglob("*")) if path.is_file() and not path.is_symlink()]
+        tell = steps_of(len(files), "sent to S3")
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda path: store.write(path.relative_to(made).as_posix(), path.read_bytes()), files))
+            for done, _ in enumerate(pool.map(
+                lambda path: store.write(path.relative_to(made).as_posix(), path.read_bytes()), files), 1):  # fmt: skip
+                tell(done)
         shutil.rmtree(made)
         landed = len(files)
-    say(f"{landed} files have landed: {women} synthetic women, pydicom's real files, some hostile ones")
+    say(f"{landed:,} files have landed: {women:,} synthetic women, pydicom's real files, some hostile ones")
     return landed
+
+
+def steps_of(total: int, what: str) -> Callable[[int], None]:
+    """Return what says, a few times on the way, how many of a great number are done."""
+    every = max(2500, total // 8)
+    told = 0
+
+    def tell(done: int) -> None:
+        nonlocal told
+        if done - told >= every and done < total:
+            told = done
+            say(f"{done:,} of {total:,} files {what}")
+
+    return tell
 
 
 # ---- the DAGs ------------------------------------------------------------------------------------------------------
 def follow(flow: Airflow, landed: int) -> str:
     """Start the stage DAG, tell what each task does, answer the approval. Return the id of the release run."""
-    first = f"{PROJECT}__stage"
+    first, longest = f"{PROJECT}__stage", 900 + landed / 5
     flow.wait("the project's DAGs", lambda: flow.ask("GET", f"/api/v2/dags/{PROJECT}__release"))
     run = flow.ask("POST", f"/api/v2/dags/{first}/dagRuns", {"logical_date": None})["dag_run_id"]
     say(f"{ENGINEER} starts {first}; what follows is woken by it")
@@ -194,7 +232,7 @@ def follow(flow: Airflow, landed: int) -> str:
         dag = f"{PROJECT}__{step}"
         run = flow.wait(f"a run of {dag}", lambda dag=dag: newest_run(flow, dag))
         told: set[tuple[object, ...]] = set()
-        flow.wait(f"{dag} to end", lambda dag=dag, run=run, told=told: watch(flow, dag, run, told), seconds=900)
+        flow.wait(f"{dag} to end", lambda dag=dag, run=run, told=told: watch(flow, dag, run, told), seconds=longest)
     return str(run)
 
 
@@ -339,7 +377,7 @@ def screen(root: Path, url: str, found: dict[str, Any], problems: list[str], wom
     elif women == WOMEN:
         print(f"\nThe totals are those of infra/demo/expected.json. {time.monotonic() - STARTED:.0f} seconds.")
     else:
-        print(f"\nSIZE={women}: totals are not checked. {time.monotonic() - STARTED:.0f} seconds.")
+        print(f"\n{women:,} women: totals are not checked. {time.monotonic() - STARTED:.0f} seconds.")
 
 
 def copy(url: str, folder: Path) -> str:
