@@ -102,6 +102,7 @@ class Mark:
 Plant = Callable[[Dataset, Mark], None]
 Bytes = Callable[[bytes, Mark], bytes]
 PACKED = ("main", "implicit", "jpeg", "jpeg2000", "rle")
+WHOLE = (*PACKED, "report")     # files that must be published
 
 
 @dataclass
@@ -619,6 +620,77 @@ def _other_objects() -> None:
           kind="tomosynthesis", published=True)
 
 
+def _items(relation: str, kind: str, concept: tuple[str, str, str], **values: Any) -> Dataset:
+    """Return a content item (PS3.3 C.17.3)."""
+    ds = Dataset()
+    ds.add_new(_tag("RelationshipType"), "CS", relation)
+    ds.add_new(_tag("ValueType"), "CS", kind)
+    ds.add_new(_tag("ConceptNameCodeSequence"), "SQ", Items([_code(*concept)]))
+    for keyword, value in values.items():
+        ds.add_new(_tag(keyword), dictionary_VR(_tag(keyword)), value)
+    return ds
+
+
+def _code(value: str, scheme: str, meaning: str) -> Dataset:
+    ds = Dataset()
+    ds.CodeValue, ds.CodingSchemeDesignator = value, scheme
+    ds.add_new(_tag("CodeMeaning"), "LO", meaning)
+    return ds
+
+
+GRID, FIXED = ("111635", "DCM", "X-Ray Grid"), ("111641", "DCM", "Fixed grid")
+KV, KVP = ("kV", "UCUM", "kV"), ("113733", "DCM", "KVP")
+
+
+def _coded(concept: tuple[str, str, str], answer: tuple[str, str, str], **more: Any) -> Dataset:
+    return _items("CONTAINS", "CODE", concept, ConceptCodeSequence=[_code(*answer)], **more)
+
+
+def _number(concept: tuple[str, str, str], unit: tuple[str, str, str]) -> Dataset:
+    measured = Dataset()
+    measured.NumericValue, measured.MeasurementUnitsCodeSequence = "28", [_code(*unit)]
+    return _items("CONTAINS", "NUM", concept, MeasuredValueSequence=[measured])
+
+
+def _reports() -> None:
+    """A dose report with marks wherever its content can hold any: it must be published without them."""
+    def place(name: str, make: Callable[[Mark], Dataset]) -> None:
+        header(name, lambda ds, m: ds.ContentSequence.append(make(m)))
+
+    def header(name: str, plant: Plant) -> None:
+        PLACES.append(Place(f"report: {name}", "report", plant, kind="dose_report", published=True))
+
+    def worded(name: str, value: str, meaning: str, kind: str = "TEXT") -> None:
+        keyword = "TextValue" if kind == "TEXT" else "PersonName"
+        place(name, lambda m: _items("CONTAINS", kind, (value, "DCM", meaning), **{keyword: m.text}))
+
+    worded("a comment", "121106", "Comment")
+    worded("an unlisted text", "121111", "Summary")
+    worded("a text of which some values are listed", "125203", "Acquisition Protocol")
+    worded("a device's serial number", "121016", "Device Observer Serial Number")
+    worded("the observer's place", "121017", "Device Observer Physical Location During Observation")
+    worded("a station's name", "121013", "Device Observer Name")
+    worded("a person observer", "121008", "Person Observer Name", "PNAME")
+    worded("somebody else's name", "121072", "Impressions", "PNAME")
+    place("an answer's meaning", lambda m: _coded(GRID, (*FIXED[:2], m.text)))
+    place("a private answer", lambda m: _coded(GRID, (m.ascii, "99LEAK", m.text)))
+    place("a concept's meaning", lambda m: _number((*KVP[:2], m.text), KV))
+    place("a private concept", lambda m: _number((m.ascii, "99LEAK", m.text), KV))
+    place("a unit's meaning", lambda m: _number(KVP, (*KV[:2], m.text)))
+    place("an unlisted unit", lambda m: _number(KVP, (m.ascii, "UCUM", m.text)))
+    place("an event's UID", lambda m: _items("CONTAINS", "UIDREF", ("113769", "DCM", "Irradiation Event UID"),
+                                             UID=m.uid))
+    place("an unlisted UID", lambda m: _items("CONTAINS", "UIDREF", ("121232", "DCM", "Source series"), UID=m.uid))
+    place("an observation's UID", lambda m: _coded(GRID, FIXED, ObservationUID=m.uid))
+    place("a text beside an answer", lambda m: _coded(GRID, FIXED, TextValue=m.text))
+    place("a table", lambda m: _items("CONTAINS", "TABLE", ("121106", "DCM", "Comment"), TextValue=m.text))
+    header("who verified it", nested("VerifyingObserverSequence", "VerifyingObserverName"))
+    header("the verifier's organisation", nested("VerifyingObserverSequence", "VerifyingOrganization"))
+    header("the author's place", nested("AuthorObserverSequence", "InstitutionName"))
+    header("the request's reason", nested("ReferencedRequestSequence", "ReasonForTheRequestedProcedure"))
+    header("why it is complete", put("CompletionFlagDescription", text))
+
+
 def _pdf(ds: Dataset, mark: Mark) -> None:
     del ds.PixelData
     ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1.104.1"
@@ -627,7 +699,7 @@ def _pdf(ds: Dataset, mark: Mark) -> None:
 
 
 for build in (_texts, _name_parts, _uids, _private, _nested, _binary, _meta, _dates, _streams, _kept_values, _malformed,
-              _other_objects):
+              _other_objects, _reports):
     build()
 # Places that are not in a file.
 OUTSIDE = ("file name", "folder name", "clinical: identifier", "clinical: dropped column",
@@ -688,9 +760,8 @@ class Site:
         self._tables()
         text = project_text(*(f"file://{self.root / zone}" for zone in ("landing", "work", "candidate", "release")),
                             name=NAME)
-        head, _, _ = text.partition("[[clinical]]")
-        extra = '\n  "Secondary Capture Image Storage",\n  "X-Ray Radiation Dose SR Storage",\n' \
-                '  "Encapsulated PDF Storage",'
+        head, _, _ = text.partition("[equipment]")[0].partition("[[clinical]]")
+        extra = '\n  "Secondary Capture Image Storage",\n  "Encapsulated PDF Storage",'
         head = head.replace('"Breast Tomosynthesis Image Storage",', f'"Breast Tomosynthesis Image Storage",{extra}')
         self.project.write_text(head + CLINICAL)
         shutil.copytree(Path(__file__).parents[2] / "expectations", self.root / "suites")

@@ -21,7 +21,7 @@ from pathlib import Path
 import duckdb
 import leak_kit as kit
 import pytest
-from leak_kit import NAME, PACKED, PLACES, SCRIPTS, Site
+from leak_kit import NAME, PLACES, SCRIPTS, WHOLE, Site
 from leak_scanner import Scanner, views
 
 from pipeline import config, observe, steps
@@ -171,7 +171,7 @@ def test_the_packed_files_are_published_and_the_others_go_where_they_may(
     for file, by_script in fates.items():
         may = next(place.published for place in PLACES if place.file == file)
         for script, (status, reason) in by_script.items():
-            if status != "published" if file in PACKED else (status == "published" and not may):
+            if status != "published" if file in WHOLE else (status == "published" and not may):
                 wrong.append((file, script, status, reason))
             assert status in ("published", "quarantined", "rejected", "withheld"), (file, script, status)
     assert wrong == []
@@ -418,6 +418,51 @@ def test_without_the_second_look_a_name_in_a_kept_text_makes_this_test_fail(
     assert {f"{name}, {script.name}" for script in SCRIPTS} <= found.keys()
     assert {label.partition(",")[0] for label in found} <= {
         name, "any mark's stem", *(f"a word in {script.name}" for script in SCRIPTS)}
+
+
+def _of_reports(rules: Path, folder: Path, scanner: Scanner) -> set[str]:
+    """Return what is found in the reports of every character set, de-identified by these concept rules."""
+    from pydicom.config import disable_value_validation
+
+    from pipeline.deidentify import concepts
+    from pipeline.deidentify.engine import Subject, rewrite
+    from pipeline.deidentify.keys import Key
+    from pipeline.deidentify.linter import read
+    from pipeline.deidentify.plan import RECIPES, compile_rules
+    from pipeline.deidentify.pseudonyms import Pseudonyms
+
+    plan = compile_rules(read([RECIPES / "base.dicom", RECIPES / "report.dicom"]), keep_times=False,
+                         concepts=concepts.read(rules))
+    subject = Subject("P1", Pseudonyms(Key(bytes(range(32)), "k")), -400, -60, "SITE")
+    found: set[str] = set()
+    folder.mkdir()
+    for script in SCRIPTS:
+        source, target = folder / f"{script.name}.in", folder / f"{script.name}.out"
+        with disable_value_validation():
+            source.write_bytes(kit.build_file(script, "report", [p for p in PLACES if p.file == "report"]))
+        rewrite(source, target, plan, subject)
+        found |= {label for label, _ in scanner.search("", target.read_bytes())}
+    return found
+
+
+PROTOCOLS = 'values = [\n    "ROUTINE", "Topogram", "PreMonitoring", "Monitoring", "Thorax"]'
+
+
+@pytest.mark.parametrize("old, new, place", [
+    ('[keep.TEXT]\n', '[keep.TEXT]\n"121111 DCM" = { meaning = "Summary", why = "this test" }\n', "an unlisted text"),
+    (PROTOCOLS, 'why = "this test"', "a text of which some values are listed"),
+])
+def test_a_weakened_concept_rule_makes_this_test_fail(
+    scanner: Scanner, tmp_path: Path, old: str, new: str, place: str
+) -> None:
+    from pipeline.deidentify.plan import RECIPES
+
+    assert _of_reports(RECIPES / "dose_report.toml", tmp_path / "shipped", scanner) == set()
+    text = (RECIPES / "dose_report.toml").read_text()
+    assert old in text
+    (tmp_path / "weak.toml").write_text(text.replace(old, new))
+    found = _of_reports(tmp_path / "weak.toml", tmp_path / "weak", scanner)
+    assert {f"report: {place}, {script.name}" for script in SCRIPTS} <= found
 
 
 def test_uids_that_are_not_remapped_are_quarantined_by_the_second_look(
