@@ -11,7 +11,7 @@ import re
 import tomllib
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -141,8 +141,26 @@ class Curate(Section):
     glandular_dose: GlandularDose | None = None
 
 
+class SmallGroups(Section):
+    """People who share what others may know of them with fewer than k persons are withheld. Without this section groups
+    are not judged. A band says how finely a value may be known: dates by year, quarter or month, numbers by a width."""
+
+    k: int = Field(ge=2)
+    columns: tuple[str, ...] = Field(min_length=1)      # table.column of patients, studies or a clinical table
+    bands: dict[str, Literal["year", "quarter", "month"] | Annotated[int, Field(gt=1)]] = {}
+
+    @model_validator(mode="after")
+    def _known(self) -> SmallGroups:
+        if len(set(self.columns)) != len(self.columns) or any(c.count(".") != 1 for c in self.columns):
+            raise ValueError("each column is named once, as table.column")
+        if unknown := sorted(set(self.bands) - set(self.columns)):
+            raise ValueError(f"a band for a column that is not named: {', '.join(unknown)}")
+        return self
+
+
 class Validate(Section):
     suites: Path | None = None          # default: the product's own expectations/
+    small_groups: SmallGroups | None = None
 
 
 class Approve(Section):
@@ -179,6 +197,8 @@ class ProjectConfig(Section):
             for key in ("list", "max_age_days", "crosswalk", "accept_crosswalk_changes", "file"):
                 people_or_table.pop(key, None)
         del doc["equipment"], doc["curate"]["glandular_dose"]       # these tables count by what they say
+        if self.validate_.small_groups is None:
+            del doc["validate"]["small_groups"]
         doc["stage"] = {"issuer": self.stage.issuer}
         doc["project"] = {k: doc["project"][k] for k in ("name", "demo", "linked")}
         return json.dumps(doc, sort_keys=True, separators=(",", ":")).encode()

@@ -144,22 +144,26 @@ def validate(project: Project, candidate: str) -> Result:
     from pipeline.publish.candidate import seal
     from pipeline.storage import tables
     from pipeline.storage.base import no_room
-    from pipeline.validate.run import validate as run
+    from pipeline.validate.run import settle
 
     config = config_of(project)
     store = zone(config, "candidate")
     plan = _plan(store, config, candidate)
-    names = _curated(store, config, candidate)
-    made = {name: tables.read(store, layout.curated(config.name, candidate, name)) for name in names}
-    found = run(made, suites_dir(config))
+    made: Any = tables.Stored(store, {name: layout.curated(config.name, candidate, name)
+                                      for name in _curated(store, config, candidate)})
+
+    def rebuild(withheld: Any, dropped: Any) -> dict[str, Any]:
+        nonlocal made
+        made = build(store, config.name, plan, without=withheld, dropped=dropped)
+        return {name: made.path(name) for name in made}
+
+    with made.fetched() as files:
+        found = settle(files, suites_dir(config), config.validate_.small_groups, rebuild)
     if found.critical:
         for name, result in found.results.items():
             store.write(layout.validation(config.name, candidate, name), json.dumps(result, sort_keys=True).encode())
         raise CandidateFailed(f"{len(found.critical)} critical expectations failed: {', '.join(found.critical[:5])}.",
                               hint="Read the candidate's validation results, mend the data or the suite, build again.")
-    if found.withheld or found.dropped:
-        made.clear()        # before they are built again
-        made = build(store, config.name, plan, without=found.withheld, dropped=found.dropped)
     withheld = {**plan["held"], **found.withheld}
     with tempfile.TemporaryDirectory() as folder, no_room("temporary"):
         file = Path(folder) / layout.CATALOGUE

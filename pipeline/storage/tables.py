@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -38,7 +40,35 @@ def read(store: ObjectStore, key: str, columns: list[str] | None = None) -> pa.T
     # One thread: a pool that still runs when a short command ends can abort the process on its way out.
     with pq.ParquetFile(pa.BufferReader(store.read(key))) as file:
         table = file.read(columns=columns, use_threads=False)
-    metadata = table.schema.metadata or {}
-    if int(metadata.get(b"schema_version", b"0")) > SCHEMA_VERSION:
-        raise SchemaTooNew("A table was written by a newer version.", hint="Upgrade tre-ingest.")
+    _understood(table.schema)
     return table
+
+
+def _understood(schema: pa.Schema) -> None:
+    if int((schema.metadata or {}).get(b"schema_version", b"0")) > SCHEMA_VERSION:
+        raise SchemaTooNew("A table was written by a newer version.", hint="Upgrade tre-ingest.")
+
+
+class Stored(Mapping[str, pa.Table]):
+    """Tables in a zone by name, each read when it is asked for and not kept. Raises NotFound, SchemaTooNew."""
+
+    def __init__(self, store: ObjectStore, keys: Mapping[str, str]) -> None:
+        self._store, self._keys = store, dict(keys)
+
+    def __getitem__(self, name: str) -> pa.Table:
+        return read(self._store, self._keys[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @contextmanager
+    def fetched(self) -> Iterator[dict[str, Path]]:
+        """Lend the tables as local files."""
+        with ExitStack() as stack:
+            files = {name: stack.enter_context(self._store.fetch(key)) for name, key in self._keys.items()}
+            for path in files.values():
+                _understood(pq.read_schema(path))
+            yield files

@@ -1,37 +1,40 @@
 """Run the suites over the tables: what failed, which images are withheld for it, and nothing of any cell.
 
-Two passes: counts for every expectation, then the positions of the failing rows of those that withhold. Positions and
-keys stay in memory. A result document has counts and words only, no run times, so that it is the same every time.
+Positions and keys of failing rows stay in memory. A result document has counts and words only, no run times, so that it
+is the same every time.
 """
 
 from __future__ import annotations
 
-import gc
-import logging
 import math
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import SuiteRefused
 from pipeline.model import Reason
 from pipeline.schemas import PUBLISHED
-from pipeline.validate.frames import frame
+from pipeline.validate import groups
+from pipeline.validate.gx import Asker
+from pipeline.validate.measure import Answer, measure, withholds
+from pipeline.validate.relations import ROW, Relations, quoted
 from pipeline.validate.suites import Suite, load, suite_digests
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
-__all__ = ["Validation", "suite_digests", "validate"]
+    from pipeline.config import SmallGroups
+
+__all__ = ["Validation", "settle", "suite_digests", "validate"]
 
 SCHEMA_VERSION = 1
-_KEYS = {table.name: table.key[0] for table in PUBLISHED}
-# `partial_unexpected_count` 0 keeps examples of cells out; only numbers are taken from a result in any case.
-_COUNTS = {"result_format": "BASIC", "partial_unexpected_count": 0}
-_ROWS = {"result_format": "COMPLETE", "partial_unexpected_count": 0}
+_OURS = {table.name for table in PUBLISHED}
+# By what a failing row names what is withheld for it: the first of these that its table has, as column → column of
+# instances. Image and report of an exposure both: from either alone the row would be built again.
+_NAMED: tuple[dict[str, str], ...] = (
+    {"sop_instance_uid": "sop_instance_uid", "report_uid": "sop_instance_uid"},
+    {"series_uid": "series_uid"}, {"study_uid": "study_uid"}, {"patient_id": "patient_id"},
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,44 +51,96 @@ class Validation:
     failed: int
 
 
-def validate(tables: Mapping[str, pa.Table], suites_dir: Path) -> Validation:
-    """Check every table against its suite. Raises SuiteRefused (see suites.load), SchemaTooNew.
+def settle(
+    tables: Mapping[str, pa.Table | Path],
+    suites_dir: Path,
+    small_groups: SmallGroups | None,
+    rebuild: Callable[[Mapping[str, str], Mapping[str, list[int]]], Mapping[str, pa.Table | Path]],
+) -> Validation:
+    """Validate; withhold; `rebuild` the tables without what is withheld; again, until nothing more is withheld.
+
+    Return the first look, with all that was withheld in the end and what was critical at the last: every row of the
+    tables that were built last has passed. `rebuild` takes instances and row positions as `Validation` has them.
+    Raises what `validate` raises.
+    """
+    first = found = validate(tables, suites_dir, small_groups)
+    withheld, dropped = dict(found.withheld), {name: list(rows) for name, rows in found.dropped.items()}
+    while (found.withheld or found.dropped) and not found.critical:
+        tables = rebuild(withheld, dropped)
+        found = validate(tables, suites_dir, small_groups)
+        withheld |= {uid: reason for uid, reason in found.withheld.items() if uid not in withheld}
+        for name, rows in found.dropped.items():
+            dropped[name] = sorted({*dropped.get(name, ()), *_before(rows, dropped.get(name, ()))})
+    _say_dropped(first.results, dropped)
+    return replace(first, withheld=dict(sorted(withheld.items())), dropped=dropped, critical=found.critical)
+
+
+def _before(rows: Iterable[int], gone: Iterable[int]) -> list[int]:
+    """Return where rows stood before those at `gone` were taken out."""
+    out, away = [], sorted(gone)
+    for row in sorted(rows):
+        for place in away:
+            if place > row:
+                break
+            row += 1
+        out.append(row)
+    return out
+
+
+def validate(
+    tables: Mapping[str, pa.Table | Path], suites_dir: Path, small_groups: SmallGroups | None = None
+) -> Validation:
+    """Check every table (in memory, or a Parquet file) against its suite. Raises SuiteRefused (see suites.load),
+    SchemaTooNew.
 
     Also refused: a suite of which Great Expectations loads or answers another number of expectations than its file has.
-    A failing row of patients, studies or series withholds all its images; of instances or exposures, that image; of a
-    clinical table, the row alone. An expectation that could not be answered counts as critical, whatever its severity.
+    A failing row of patients, studies or series withholds all its images; of another table of ours, the images and
+    reports that it names; of a clinical table, the row alone. Of a group that is too small see `groups`. An expectation
+    that could not be answered counts as critical, whatever its severity.
     """
-    _quiet()
-    results: dict[str, dict[str, Any]] = {}
-    dropped: dict[str, list[int]] = {}
-    critical: list[str] = []
-    withheld: set[str] = set()
+    asker = Asker()
     suites = load(suites_dir, tables.keys())
-    for suite in suites:
-        name = suite.name
-        # A source each: a data source keeps the frame of every batch it was ever given.
-        rows, answers = _answer(_source(), frame(tables, name), suite)
-        held = _instances(tables, name, rows) if name in _KEYS else set()
-        if rows and name not in _KEYS:
-            dropped[name] = sorted(rows)
-        withheld |= held
-        lines = [_line(item, answer) for item, answer in zip(suite.expectations, answers, strict=True)]
-        critical += [f"{name}: {line['type']}({line['column']})" for line in lines if _stops(line)]
-        del answers
-        gc.collect()        # GX's objects go round in circles, and hold the frame
-        results[name] = {
-            "schema_version": SCHEMA_VERSION,
-            "suite": name,
-            "rows": tables[name].num_rows,
-            "failing_rows": len(rows),
-            "withheld_instances": len(held),
-            "dropped_rows": len(dropped.get(name, ())),
-            "expectations": lines,
-        }
-    every = [line for result in results.values() for line in result["expectations"]]
-    reasons = dict.fromkeys(sorted(withheld), Reason.EXPECTATION_FAILED.value)
-    failed = sum(not line["success"] for line in every)
-    return Validation(results, reasons, dropped, critical, len(every), failed)
+    results: dict[str, dict[str, Any]] = {}
+    found = _Found()
+    with Relations(tables) as relations:
+        for suite in suites:
+            answers = measure(asker, relations, suite)
+            rows = _failing(suite, answers)
+            held, dropped = _held(relations, suite, rows, found.critical)
+            found.expected |= held
+            found.dropped |= {suite.name: dropped} if dropped else {}
+            results[suite.name] = _document(suite, answers, relations.rows(suite.name), len(rows), len(held))
+        if small_groups:
+            small = groups.judge(asker, relations, small_groups, found.expected)
+            found.small = small.instances - found.expected
+            for name, positions in small.dropped.items():
+                if positions:
+                    found.dropped[name] = sorted({*found.dropped.get(name, ()), *positions})
+            results[groups.NAME] = _document(small.suite, [small.answer], small.rows,
+                                             small.answer.unexpected_count or 0, len(found.small))
+    _say_dropped(results, found.dropped)
+    withheld = dict.fromkeys(found.small, Reason.GROUP_TOO_SMALL.value)
+    withheld |= dict.fromkeys(found.expected, Reason.EXPECTATION_FAILED.value)
+    every = [(name, line) for name, result in results.items() for line in result["expectations"]]
+    critical = [f"{name}: {line['type']}({line['column']})" for name, line in every if _stops(line)] + found.critical
+    failed = sum(not line["success"] for _, line in every)
+    return Validation(results, dict(sorted(withheld.items())), found.dropped, critical, len(every), failed)
+
+
+@dataclass(slots=True)
+class _Found:
+    """Instances that fail an expectation, instances of groups too small, rows to leave out by clinical table."""
+
+    critical: list[str] = field(default_factory=list)
+
+    expected: set[str] = field(default_factory=set)
+    small: set[str] = field(default_factory=set)
+    dropped: dict[str, list[int]] = field(default_factory=dict)
+
+
+def _say_dropped(results: Mapping[str, dict[str, Any]], dropped: Mapping[str, list[int]]) -> None:
+    for name, rows in dropped.items():
+        results[name]["dropped_rows"] = len(rows)
 
 
 def _stops(line: Mapping[str, Any]) -> bool:
@@ -93,97 +148,70 @@ def _stops(line: Mapping[str, Any]) -> bool:
     return not line["success"] and (line["severity"] == "critical" or not line["answered"])
 
 
-def _quiet() -> None:
-    """No call home, no progress bars, no log of GX's that could quote a cell. Before the first import."""
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
+def _failing(suite: Suite, answers: list[Answer]) -> Any:
+    """Return the positions of the rows to withhold, each once, sorted."""
+    import numpy as np
+
+    rows = [part for item, answer in zip(suite.expectations, answers, strict=True) if withholds(item)
+            for part in answer.rows]
+    return np.unique(np.concatenate(rows)) if rows else np.arange(0)
 
 
-def _source() -> Any:
-    """A pandas data source in a context that lives in memory."""
-    import great_expectations as gx
-    from great_expectations.data_context.types.base import ProgressBarsConfig
+def _held(tables: Relations, suite: Suite, rows: Any, critical: list[str]) -> tuple[set[str], list[int]]:
+    """Return the SOP Instance UIDs that these rows withhold, and the positions of rows that go alone.
 
-    context = gx.get_context(mode="ephemeral")
-    context.enable_analytics(False)
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    return context.data_sources.add_pandas("tables")
+    A row that names no image cannot be withheld, and would be published as it is: that is critical.
+    """
+    import pyarrow as pa
 
-
-def _answer(source: Any, data: pd.DataFrame, suite: Suite) -> tuple[set[int], list[Any]]:
-    """Return positions of the rows to withhold, and GX's result for each expectation, in the suite's order."""
-    from great_expectations.core.expectation_suite import ExpectationSuite
-
-    asset = source.add_dataframe_asset(suite.name)
-    batch = asset.add_batch_definition_whole_dataframe("all").get_batch(batch_parameters={"dataframe": data})
-
-    def ask(items: list[dict[str, Any]], how: dict[str, Any]) -> list[Any]:
-        loaded = ExpectationSuite(name=suite.name, expectations=items)
-        if [e.expectation_type for e in loaded.expectations] != [item["type"] for item in items]:
-            raise SuiteRefused(f"{suite.name}: not every expectation of the file was loaded.")
-        results = batch.validate(loaded, result_format=how).results
-        # GX groups results by column: find each one's place again.
-        places = [_place(items, result) for result in results]
-        if sorted(places) != list(range(len(items))):
-            raise SuiteRefused(f"{suite.name}: not every expectation of the file was answered.")
-        return [result for _, result in sorted(zip(places, results, strict=True), key=lambda pair: pair[0])]
-
-    numbered = [{**item, "meta": {**item["meta"], "place": n}} for n, item in enumerate(suite.expectations)]
-    answers = ask(numbered, _COUNTS)
-    rows: set[int] = set()
-    for item, answer in zip(numbered, answers, strict=True):
-        if item["severity"] == "warning" and not answer.success and _answered(answer):
-            (full,) = ask([{**item, "meta": {**item["meta"], "place": 0}}], _ROWS)
-            positions = full.result.get("unexpected_index_list") or []
-            if len(positions) != answer.result["unexpected_count"]:
-                raise SuiteRefused(f"{suite.name}: the failing rows of {item['type']} could not all be found.")
-            rows |= {int(position) for position in positions}
-    return rows, answers
+    name = suite.name
+    if not len(rows):
+        return set(), []
+    if name not in _OURS:
+        return set(), [int(row) for row in rows]
+    there = set(tables.columns(name))
+    by = next((by for by in _NAMED if there & set(by)), {})
+    tables.give("_failing", pa.table({"r": pa.array(rows, pa.int64())}))
+    named = " UNION ALL ".join(
+        f"SELECT f.{ROW}, i.sop_instance_uid FROM {quoted(name)} f JOIN instances i ON i.{key} = f.{quoted(column)} "  # noqa: S608
+        f"WHERE f.{ROW} IN (SELECT r FROM _failing)" for column, key in by.items() if column in there)
+    found = tables.query(named) if named else None
+    if found is None or len(found[0].unique()) != len(rows):
+        critical.append(f"{name}: a row that is to be withheld names no image")
+    return set(found[1].to_pylist()) if found else set(), []
 
 
-def _place(items: list[dict[str, Any]], result: Any) -> int:
-    return int((result.expectation_config.meta or {}).get("place", -1))
+def _document(suite: Suite, answers: list[Answer], rows: int, failing: int, held: int) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "suite": suite.name,
+        "rows": rows,
+        "failing_rows": failing,
+        "withheld_instances": held,
+        "dropped_rows": 0,
+        "expectations": [_line(item, answer) for item, answer in zip(suite.expectations, answers, strict=True)],
+    }
 
 
-def _answered(answer: Any) -> bool:
-    """Whether GX could compute it: an exception gives an empty result."""
-    return bool(answer.result)
-
-
-def _line(item: Mapping[str, Any], answer: Any) -> dict[str, Any]:
+def _line(item: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
     """One expectation and how it came out. Taken from the suite and from counts: no cell can be in it."""
-    columns = [item["kwargs"][k] for k in ("column", "column_A", "column_B") if k in item["kwargs"]]
+    kwargs = item["kwargs"]
+    columns = [kwargs[k] for k in ("column", "column_A", "column_B") if k in kwargs]
+    if not columns and item["type"] != "expect_table_columns_to_match_ordered_list":
+        columns = list(kwargs.get("column_list") or [])
     return {
         "type": item["type"],
         "column": ", ".join(columns),
         "severity": item["severity"],
-        "success": bool(answer.success),
-        "answered": _answered(answer),
-        "element_count": _count(answer.result.get("element_count")),
-        "unexpected_count": _count(answer.result.get("unexpected_count")),
-        "unexpected_percent": _percent(answer.result.get("unexpected_percent")),
+        "success": answer.success,
+        "answered": answer.answered,
+        "element_count": answer.element_count,
+        "unexpected_count": answer.unexpected_count,
+        "unexpected_percent": _percent(answer.unexpected_percent),
         "why": item["meta"]["why"],
         "source": item["meta"]["source"],
     }
 
 
-def _count(value: Any) -> int | None:
-    return None if value is None else int(value)
-
-
-def _percent(value: Any) -> float | None:
-    return None if value is None or not math.isfinite(value) else round(float(value), 4)
-
-
-def _instances(tables: Mapping[str, pa.Table], name: str, rows: set[int]) -> set[str]:
-    """Return the SOP Instance UIDs of all images that belong to these rows."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if not rows:
-        return set()
-    key = _KEYS[name]
-    keys = tables[name][key].take(pa.array(sorted(rows), pa.int64())).combine_chunks()
-    instances = tables["instances"]
-    found = instances.filter(pc.is_in(instances[key], value_set=keys))
-    return set(found["sop_instance_uid"].to_pylist())
+def _percent(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(value, 4)

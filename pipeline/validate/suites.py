@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import SchemaTooNew, SuiteRefused
+from pipeline.validate import custom
 
 SCHEMA_VERSION = 1
 SEVERITIES = ("critical", "warning", "info")
@@ -49,8 +50,9 @@ def load(suites_dir: Path, tables: Collection[str]) -> list[Suite]:
     """Return one suite for each of these tables, sorted by name. Raises SuiteRefused, SchemaTooNew.
 
     Refused: a table without a suite, a suite without a table (unless optional), an unknown or malformed expectation.
-    Imports great_expectations.
+    Imports great_expectations, and registers the expectations of `custom` first.
     """
+    custom.register()
     suites = [_read(path) for path in _files(suites_dir)]
     lacking = sorted(set(tables) - {s.name for s in suites})
     if lacking:
