@@ -21,7 +21,7 @@ from pipeline.synthetic import dosimetry, exposure, people
 from pipeline.synthetic.bundled import LINKED, bundled
 from pipeline.synthetic.clinical import EPISODES, OUTCOMES
 from pipeline.synthetic.demo import LANDED_AT, write_demo
-from pipeline.synthetic.population import QUIRKS, THREE_YEARS, Truth, population, truth, write
+from pipeline.synthetic.population import QUIRKS, THREE_YEARS, Truth, lay_out, population, truth, write
 from pipeline.synthetic.unit import SETS
 
 POPULATION = population(15, 7)
@@ -56,6 +56,15 @@ def test_same_seed_same_bytes_and_another_seed_others(written: tuple[Path, Truth
     assert again == told
     assert tree(tmp_path / "a") == tree(directory)
     assert population(15, 8) != POPULATION
+
+
+def test_files_made_in_processes_are_the_same(tmp_path: Path) -> None:
+    pop = population(2, 7)
+    told: list[int] = []
+    lay_out(tmp_path, pop, as_of=date(2024, 1, 31), workers=2, tell=told.append)
+    made = {one.key: hashlib.sha256(one.data()).hexdigest() for one in pop.landed}
+    assert tree(tmp_path / "landing") == made
+    assert told[-1] == len(pop.landed)
 
 
 def test_what_lands_is_what_the_truth_says(written: tuple[Path, Truth]) -> None:
