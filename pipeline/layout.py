@@ -11,6 +11,7 @@ import hmac
 import re
 import unicodedata
 from collections.abc import Iterable
+from itertools import chain
 
 SCHEMA_VERSION = 1
 CATALOGUE = "catalogue.parquet"     # of a candidate, and of the release that publishes it
@@ -29,7 +30,10 @@ def encode(fields: Iterable[bytes | str | int]) -> bytes:
 
 def hashed(kind: str, fields: Iterable[bytes | str | int]) -> str:
     """Return `<kind>-<24 hex>`: SHA-256 over the canonical encoding. For ids that stay in the identifiable zone."""
-    return f"{kind}-{hashlib.sha256(encode([kind, *fields])).hexdigest()[:24]}"
+    digest = hashlib.sha256(encode([kind]))
+    for field in fields:        # one by one: a batch has a million objects
+        digest.update(encode([field]))
+    return f"{kind}-{digest.hexdigest()[:24]}"
 
 
 def keyed(kind: str, key: bytes, fields: Iterable[bytes | str | int]) -> str:
@@ -56,11 +60,8 @@ def uid_digest(uid: str) -> str:
 
 
 def batch_id(project: str, objects: Iterable[tuple[str, int, bytes]]) -> str:
-    """Return H(project, sorted (source_uri, bytes, source_sha256))."""
-    fields: list[bytes | str | int] = [project]
-    for uri, size, sha256 in sorted(objects):
-        fields += [uri, size, sha256]
-    return hashed("b", fields)
+    """Return H(project, (source_uri, bytes, source_sha256) …); the objects come in order of their source_uri."""
+    return hashed("b", chain([project], chain.from_iterable(objects)))
 
 
 # ---- identifiable zone: work -------------------------------------------------------------------------------------

@@ -7,50 +7,71 @@ time it lands: landing one side of a conflict again, alone, in a later batch, is
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Collection, Iterable
-from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.model import Reason, Status
-from pipeline.stage.inventory import Landed
+from pipeline.stage import rows as held
+
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Digests = np.ndarray[Any, np.dtype[np.uint8]]     # a row of 32 bytes each
 
 
-def uid_digest(uid: str) -> bytes:
-    return hashlib.sha256(uid.encode()).digest()
+def uid_digests(uids: pa.ChunkedArray) -> Digests:
+    """Return the SHA-256 of each UID; of a null, of nothing."""
+    out = np.empty((len(uids), 32), np.uint8)
+    at = 0
+    for chunk in uids.chunks:
+        raw = b"".join(hashlib.sha256((uid or "").encode()).digest() for uid in chunk.to_pylist())
+        out[at:at + len(chunk)] = np.frombuffer(raw, np.uint8).reshape(-1, 32)
+        at += len(chunk)
+    return out
 
 
-def settled(rows: Iterable[Landed], newest: datetime) -> tuple[list[Landed], int]:
-    """Return the rows that may go into a batch, and how many are held back: objects changed after `newest`, and every
-    object of a study with one of them."""
-    rows = list(rows)
-    moving = {row.study_uid for row in rows if row.study_uid and row.modified > newest}
-    still = [row for row in rows if row.modified <= newest and row.study_uid not in moving]
-    return still, len(rows) - len(still)
+def settled(rows: pa.Table) -> tuple[pa.Table, int]:
+    """Return the rows that may go into a batch, and how many are held back: objects that are `late`, and every object
+    of a study with one of them."""
+    moving = held.text(rows.filter(rows["late"]).select(["study_uid"]), "study_uid").drop_null().unique()
+    arriving = pc.or_(rows["late"], pc.is_in(held.text(rows, "study_uid"), value_set=moving))
+    still = held.where(rows, pc.invert(arriving))
+    return still, rows.num_rows - still.num_rows
 
 
-def admit(rows: Iterable[Landed], seen_bytes: Collection[bytes], seen_uids: Collection[bytes]) -> None:
-    """Set status and reason of the sound rows of one batch.
+def admit(rows: pa.Table, uids: Digests, seen_bytes: Mask, seen_uids: Mask) -> pa.Table:
+    """Return the rows of one batch, which are in order of their source_uri, with status and reason of the sound ones.
 
-    `seen_bytes`, `seen_uids`: digests of bytes and of SOP Instance UIDs that earlier batches admitted.
+    `uids` as `uid_digests` gives them; the masks say of which rows earlier batches admitted the bytes, or the SOP
+    Instance UID.
     """
-    by_uid: dict[str, list[Landed]] = defaultdict(list)
-    for row in sorted(rows, key=lambda r: r.source_uri):
-        if row.status != Status.PENDING or row.sop_instance_uid is None:
-            continue
-        if row.source_sha256 in seen_bytes:
-            _set(row, Status.DUPLICATE, Reason.SAME_BYTES)
-        elif uid_digest(row.sop_instance_uid) in seen_uids:
-            _set(row, Status.CONFLICT, Reason.SAME_UID_OTHER_BYTES)
+    sound = held.equal(rows["status"], Status.PENDING) & np.asarray(pc.is_valid(rows["sop_instance_uid"]), bool)
+    duplicate, conflict = sound & seen_bytes, sound & ~seen_bytes & seen_uids
+    for first, others in _same(uids, np.flatnonzero(sound & ~seen_bytes & ~seen_uids)):
+        every = np.append(first, others)
+        contents = held.digests(rows["source_sha256"].take(pa.array(every)))
+        if (contents != contents[0]).any():
+            conflict[every] = True
         else:
-            by_uid[row.sop_instance_uid].append(row)
-    for same_uid in by_uid.values():
-        if len({row.source_sha256 for row in same_uid}) > 1:
-            for row in same_uid:
-                _set(row, Status.CONFLICT, Reason.SAME_UID_OTHER_BYTES)
-        else:
-            for row in same_uid[1:]:
-                _set(row, Status.DUPLICATE, Reason.SAME_BYTES)
+            duplicate[others] = True
+    status, reason = rows["status"], rows["reason"]
+    for mask, new, why in ((duplicate, Status.DUPLICATE, Reason.SAME_BYTES),
+                           (conflict, Status.CONFLICT, Reason.SAME_UID_OTHER_BYTES)):
+        if mask.any():
+            status = pc.if_else(pa.array(mask), new.value, status)
+            reason = pc.if_else(pa.array(mask), why.value, reason)
+    return held.with_column(held.with_column(rows, "status", status), "reason", reason)
 
 
-def _set(row: Landed, status: Status, reason: Reason) -> None:
-    row.status, row.reason = status.value, reason.value
+def _same(digests: Digests, among: np.ndarray[Any, Any]) -> list[tuple[Any, np.ndarray[Any, Any]]]:
+    """Return, for each digest that several of these rows have, the first of them and the others, in order."""
+    if not len(among):
+        return []
+    words = np.ascontiguousarray(digests[among]).view(">u8")
+    order = np.lexsort(words.T[::-1])      # stable: rows of one digest stay in order
+    words = words[order]
+    starts = np.flatnonzero(np.append(True, (words[1:] != words[:-1]).any(axis=1)))
+    sizes = np.diff(np.append(starts, len(order)))
+    groups = ((among[order[at:at + size]]) for at, size in zip(starts[sizes > 1], sizes[sizes > 1], strict=True))
+    return [(group[0], group[1:]) for group in groups]

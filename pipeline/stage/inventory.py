@@ -7,14 +7,11 @@ Each object has its limits of time and memory (`isolate`); one that goes over th
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import closing
-from dataclasses import dataclass
-from datetime import datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from pipeline.dicom.inspect import NOTHING, Inspected, inspect
 from pipeline.errors import StoreDenied, StoreUnreachable
@@ -23,85 +20,44 @@ from pipeline.model import Reason, Refusal
 from pipeline.storage import Entry, ObjectStore, open_store
 
 CHUNK = 32
+SLICE = 8_192  # objects that are Python's at a time
 LOOKS = 3      # more, at an object that its store did not give while it answered otherwise
 Reader = Callable[[Path, int], Inspected]
-_SHARED = ("sop_class_uid", "study_uid", "series_uid", "transfer_syntax_uid", "modality", "study_date", "patient_id",
-           "issuer")
 
 
-@dataclass(slots=True)
-class Landed:
-    """One landed object: what the store said, what admission read, what staging decided."""
-
-    source_uri: str
-    version: str
-    modified: datetime
-    size: int
-    source_sha256: bytes
-    status: str
-    reason: str | None
-    sop_class_uid: str | None
-    sop_instance_uid: str | None
-    study_uid: str | None
-    series_uid: str | None
-    transfer_syntax_uid: str | None
-    modality: str | None
-    study_date: str | None
-    patient_id: str | None
-    issuer: str | None
-    n_elements: int | None
-    shard: int | None = None
-
-    @classmethod
-    def of(cls, uri: str, entry: Entry, found: Inspected, issuer: str | None) -> Landed:
-        """`issuer` is what the landing source declares where the header names none."""
-        refusal = found.refusal
-        status, reason = ("pending", None) if refusal is None else ("rejected", refusal.reason.value)
-        row = cls(uri, entry.version, entry.modified, found.size or entry.size, found.sha256, status, reason,
-                  found.sop_class_uid, found.sop_instance_uid, found.study_uid, found.series_uid,
-                  found.transfer_syntax_uid, found.modality, found.study_date, found.patient_id,
-                  found.issuer or (issuer if found.patient_id else None), found.n_elements or None)
-        for name in _SHARED:        # thousands of rows say the same: hold each text once
-            if value := getattr(row, name):
-                setattr(row, name, sys.intern(value))
-        return row
-
-    def row(self) -> dict[str, Any]:
-        """Return the columns of the inventory and of the listing."""
-        row = {name: getattr(self, name) for name in self.__slots__}
-        return {**row, "bytes": self.size, "modified": self.modified.isoformat()}
-
-
-def read_all(landing: ObjectStore, entries: Sequence[Entry], max_bytes: int, workers: int | None = None,
+def read_all(landing: ObjectStore, entries: Iterable[Entry], max_bytes: int, workers: int | None = None,
              reader: Reader = inspect, limits: Limits = LIMITS) -> Iterator[tuple[Entry, Inspected]]:
-    """Yield every entry once with what was read, in any order. Raises StoreUnreachable, StoreDenied.
+    """Yield every entry once with what was read, in any order within a slice of them. Raises StoreUnreachable,
+    StoreDenied.
 
     `workers`: processes, None for one a core, 0 to read in this process (no limits, no isolation from a crash).
     Processes open the store anew from its URL.
     """
     count = (os.cpu_count() or 1) if workers is None else workers
-    found = _in_processes(landing, entries, max_bytes, count, reader, limits) if count else (
-        (entry, look(landing, entry, max_bytes, reader)) for entry in entries)
     tried = denied = 0
     again: list[Entry] = []
-    for entry, result in found:
-        if isinstance(result, Inspected):
-            tried += 1
-            yield entry, result
-        elif result is StoreUnreachable:
-            landing.stat(entry.key)     # raises where it is the store, and not this object, that does not answer
-            again.append(entry)
-        else:
-            denied += 1
-            yield entry, _refused(entry, Reason.UNREADABLE)
+    left = iter(entries)
+    while part := list(islice(left, SLICE)):
+        found = _in_processes(landing, part, max_bytes, count, reader, limits) if count else (
+            (entry, look(landing, entry, max_bytes, reader)) for entry in part)
+        for entry, result in found:
+            if isinstance(result, Inspected):
+                tried += 1
+                yield entry, result
+            elif result is StoreUnreachable:
+                landing.stat(entry.key)     # raises where it is the store, not this object, that does not answer
+                again.append(entry)
+            else:
+                denied += 1
+                yield entry, _refused(entry, Reason.UNREADABLE)
     if denied > 1 and not tried:
         raise StoreDenied("Landing lists its objects, and these credentials may read none of them.")
-    for left in reversed(range(LOOKS)):
+    for looks in reversed(range(LOOKS)):
         found = _in_processes(landing, again, max_bytes, 1, reader, limits) if count else (
             (entry, look(landing, entry, max_bytes, reader)) for entry in again)
         again = []
         for entry, result in found:
-            if result is StoreUnreachable and left:
+            if result is StoreUnreachable and looks:
                 landing.stat(entry.key)
                 again.append(entry)
             else:

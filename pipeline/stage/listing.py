@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 
+import pyarrow as pa
+
 from pipeline import layout
 from pipeline.dicom.inspect import NOTHING
 from pipeline.storage import Entry, ObjectStore, tables
@@ -41,8 +43,13 @@ class Known:
     def has_version(self, uri: str, version: str) -> bool:
         return _short(uri, version) in self._versions
 
-    def has_content(self, uri: str, sha256: bytes) -> bool:
-        return _short(uri, sha256) in self._contents
+    def is_new(self, rows: pa.Table) -> pa.ChunkedArray:
+        """Return of which rows no committed batch has these bytes under this name."""
+        columns = rows.select(["source_uri", "source_sha256"]).to_batches(max_chunksize=4096)
+        return pa.chunked_array([pa.array([
+            _short(uri, sha256) not in self._contents
+            for uri, sha256 in zip(*(column.to_pylist() for column in batch.columns), strict=True)])
+            for batch in columns], pa.bool_())
 
     def unknown(self, landing: ObjectStore) -> Iterator[Entry]:
         """List landing once; yield what must be read."""

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import layout
 from pipeline.config import ProjectConfig
 from pipeline.errors import LeaseHeld
 from pipeline.model import REASONS, Reason, Status
 from pipeline.observe import event, track
-from pipeline.schemas import INVENTORY, LISTING, Table
-from pipeline.stage import admission, batches, seen, shards
-from pipeline.stage.inventory import Landed, read_all
+from pipeline.schemas import INVENTORY, LISTING
+from pipeline.stage import admission, batches, rows, seen, shards
+from pipeline.stage.inventory import read_all
 from pipeline.stage.listing import Known
 from pipeline.storage import ObjectStore, lease, tables
 
-SLICE = 50_000
 Eligible = Callable[[Mapping[str, Any]], Reason | None]
 
 
@@ -55,57 +56,75 @@ def stage(config: ProjectConfig, landing: ObjectStore, work: ObjectStore, *, eli
         committed = batches.committed(work, config.name)
         known = Known.of(work, config.name, committed)
         newest = landing.now() - timedelta(seconds=config.stage.quiet_seconds)
-        entries = list(known.unknown(landing))
-        found = read_all(landing, entries, config.stage.max_object_bytes, workers)
-        rows = [Landed.of(f"{landing.url}/{entry.key}", entry, inspected, config.stage.issuer)
-                for entry, inspected in track(found, "reading landed objects", total=len(entries))]
+        listed = rows.Listed(known.unknown(landing))
+        found = track(read_all(landing, listed, config.stage.max_object_bytes, workers), "reading landed objects",
+                      total=listed.count)
+        read = rows.table(landing, found, config.stage.issuer, newest)
         arriving = 0
         if config.stage.quiet_seconds:
-            rows, arriving = admission.settled(rows, newest)
-        rows.sort(key=lambda row: row.source_uri)
-        new = [row for row in rows if not known.has_content(row.source_uri, row.source_sha256)]
-        admission.admit(new, *seen.look_up(work, config.name, committed, new))
-        admitted = [row for row in new if row.status == Status.PENDING]
-        refused = {row.source_uri: reason for row in admitted if (reason := eligible(row.row()))}
-        n_shards = shards.assign(admitted, config.stage.shard_bytes, config.stage.shard_instances,
-                                 lambda row: row.source_uri not in refused)
+            read, arriving = admission.settled(read)
+        new = rows.where(read, known.is_new(read))
+        uids, contents = admission.uid_digests(new["sop_instance_uid"]), rows.digests(new["source_sha256"])
+        new = admission.admit(new, uids, *seen.look_up(work, config.name, committed, contents, uids))
+        admitted = rows.equal(new["status"], Status.PENDING)
+        refused = _refused(new, admitted, eligible)
+        passed = admitted & np.array([reason is None for reason in refused], bool)
+        pending = rows.where(new.select(["study_uid", "bytes"]), pa.chunked_array([pa.array(admitted, pa.bool_())]))
+        numbers, n_shards = shards.assign(
+            rows.text(pending, "study_uid", ""), pending["bytes"], pa.array(passed[admitted], pa.bool_()),
+            config.stage.shard_bytes, config.stage.shard_instances)
+        new = rows.with_column(new, "shard", _spread(numbers, admitted))
         batch = None
-        if new and not dry_run:
-            batch = layout.batch_id(config.name, ((r.source_uri, r.size, r.source_sha256) for r in new))
-            _write(work, config.name, batch, committed, rows, new, admitted)
-    todo = [row.size for row in admitted if row.source_uri not in refused]
-    result = StageResult(batch, _counts(new, refused), len(todo), sum(todo), n_shards, arriving)
-    event("stage.done", batch=batch, objects=len(new), instances=result.instances, shards=n_shards, arriving=arriving)
+        if new.num_rows and not dry_run:
+            batch = layout.batch_id(config.name, _identity(new))
+            _write(work, config.name, batch, committed, read, new, contents, uids)
+        todo = new["bytes"].filter(passed)
+    result = StageResult(batch, _counts(new, refused), len(todo), pc.sum(todo).as_py() or 0, n_shards, arriving)
+    event("stage.done", batch=batch, objects=new.num_rows, instances=result.instances, shards=n_shards,
+          arriving=arriving)
     return result
 
 
-def _write(work: ObjectStore, project: str, batch: str, committed: list[str], rows: list[Landed], new: list[Landed],
-           admitted: list[Landed]) -> None:
+def _refused(new: pa.Table, admitted: admission.Mask, eligible: Eligible) -> list[Reason | None]:
+    """Return of each row why the project's policy of today would not let it pass."""
+    columns = rows.of(new, INVENTORY)
+    return [eligible(row) if sound else None for row, sound in zip(rows.mappings(columns), admitted, strict=True)]
+
+
+def _spread(numbers: pa.Array, admitted: admission.Mask) -> pa.Array:
+    """Return the numbers of admitted rows at their rows, and null at the others."""
+    at = np.cumsum(admitted) - 1
+    return numbers.take(pa.array(at, mask=~admitted))
+
+
+def _identity(new: pa.Table) -> Iterator[tuple[str, int, bytes]]:
+    for row in rows.mappings(new.select(["source_uri", "bytes", "source_sha256"])):
+        yield row["source_uri"], row["bytes"], row["source_sha256"]
+
+
+def _write(work: ObjectStore, project: str, batch: str, committed: list[str], read: pa.Table, new: pa.Table,
+           contents: admission.Digests, uids: admission.Digests) -> None:
     """Shards, what has been seen, the listing, and last the inventory."""
-    by_shard: dict[int, list[Landed]] = defaultdict(list)
-    for row in sorted(admitted, key=lambda r: (r.study_uid or "", r.source_uri)):
-        by_shard[row.shard or 0].append(row)
-    for number, of_shard in by_shard.items():
-        tables.write(work, layout.shard(project, batch, number), _table(INVENTORY, of_shard))
-    for number in set(batches.shards(work, project, batch)) - by_shard.keys():
+    inventory = rows.of(new, INVENTORY)
+    numbers = pc.drop_null(new["shard"]).unique().sort().to_pylist()
+    for number in numbers:
+        of_shard = tables.conform(INVENTORY, inventory.filter(pc.equal(inventory["shard"], number)))
+        of_shard = of_shard.add_column(0, "study", pc.fill_null(of_shard["study_uid"], ""))
+        of_shard = of_shard.sort_by([("study", "ascending"), ("source_uri", "ascending")]).drop_columns("study")
+        tables.write(work, layout.shard(project, batch, number), of_shard)
+    for number in set(batches.shards(work, project, batch)) - set(numbers):
         work.delete(layout.shard(project, batch, number))       # a killed run's, under another project file
     if batches.committed(work, project) != committed:           # this run lost its lease while it slept
         raise LeaseHeld("Another stage of this project has finished meanwhile.", hint="Stage again.")
-    seen.record(work, project, batch, committed, admitted)
-    tables.write(work, layout.listing(project, batch), _table(LISTING, rows))
-    tables.write(work, layout.inventory(project, batch), _table(INVENTORY, new))
+    known = rows.equal(new["status"], Status.PENDING) & np.asarray(pc.is_valid(new["sop_instance_uid"]), bool)
+    seen.record(work, project, batch, committed, contents[known], uids[known])
+    tables.write(work, layout.listing(project, batch), rows.of(read, LISTING), LISTING)
+    tables.write(work, layout.inventory(project, batch), inventory, INVENTORY)
 
 
-def _table(schema: Table, rows: list[Landed]) -> pa.Table:
-    """A slice at a time: the mappings of a million rows at once would cost more than the rows."""
-    slices = (rows[i:i + SLICE] for i in range(0, len(rows) or 1, SLICE))
-    return pa.concat_tables(tables.from_rows(schema, (r.row() for r in s)) for s in slices).combine_chunks()
-
-
-def _counts(rows: list[Landed], refused: Mapping[str, Reason]) -> dict[str, int]:
+def _counts(new: pa.Table, refused: list[Reason | None]) -> dict[str, int]:
     counts: Counter[str] = Counter()
-    for row in rows:
-        policy = refused.get(row.source_uri)
-        status, reason = (REASONS[policy][0].value, policy.value) if policy else (row.status, row.reason)
+    for row, policy in zip(rows.mappings(new.select(["status", "reason"])), refused, strict=True):
+        status, reason = (REASONS[policy][0].value, policy.value) if policy else (row["status"], row["reason"])
         counts[f"{status}/{reason}" if reason else status] += 1
     return dict(sorted(counts.items()))

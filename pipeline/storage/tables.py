@@ -15,12 +15,28 @@ from pipeline.errors import SchemaTooNew
 from pipeline.schemas import SCHEMA_VERSION, Column, Table, arrow_schema
 from pipeline.storage.base import ObjectStore
 
+GROUP = 131_072     # rows of a row group
 
-def to_bytes(table: pa.Table) -> bytes:
-    """Return the table as Parquet bytes that depend on nothing but its rows and schema."""
+
+def to_bytes(table: pa.Table, schema: Table | None = None) -> bytes:
+    """Return the table as Parquet bytes that depend on nothing but its rows and schema; `schema` as in `conform`.
+
+    Row groups are written one by one, so that however the table is held, and however large it is, the bytes are the
+    same and only a group is copied.
+    """
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", write_statistics=True, store_schema=True)
+    target = arrow_schema(schema) if schema else table.schema
+    with pq.ParquetWriter(sink, target, compression="zstd", write_statistics=True, store_schema=True) as writer:
+        for start in range(0, table.num_rows or 1, GROUP):
+            part = table.slice(start, GROUP)
+            writer.write_table((conform(schema, part) if schema else part).combine_chunks(), row_group_size=GROUP)
     return sink.getvalue()
+
+
+def conform(schema: Table, table: pa.Table) -> pa.Table:
+    """Return the table with exactly this schema: columns by name, texts that are held as dictionaries plain."""
+    arrow = arrow_schema(schema)
+    return pa.Table.from_arrays([table[f.name].cast(f.type) for f in arrow], schema=arrow)
 
 
 def from_rows(schema: Table, rows: Iterable[Mapping[str, Any]], extra: tuple[Column, ...] = ()) -> pa.Table:
@@ -31,8 +47,9 @@ def from_rows(schema: Table, rows: Iterable[Mapping[str, Any]], extra: tuple[Col
     return pa.Table.from_arrays(columns, schema=arrow)
 
 
-def write(store: ObjectStore, key: str, table: pa.Table) -> None:
-    store.write(key, to_bytes(table))
+def write(store: ObjectStore, key: str, table: pa.Table, schema: Table | None = None) -> None:
+    """Write the table; `schema`: conform to it, a row group at a time."""
+    store.write(key, to_bytes(table, schema))
 
 
 def read(store: ObjectStore, key: str, columns: list[str] | None = None) -> pa.Table:

@@ -99,7 +99,7 @@ def killed_at(point: Point, when: str, recalled: Recall) -> None:
 
 
 def whole(recalled: Recall, gone: int) -> None:
-    """The certificate says all that went, also what went before the kill: each image, of each candidate, in each zone."""
+    """The certificate says all that went, also before the kill: each image, of each candidate, in each zone."""
     doc = json.loads((recalled.folder / "work" / NAME / "certificates" / f"{recalled.recall}.json").read_text())
     assert doc["removed"]["by_zone"] == {"release": 2 * gone, "candidate": 2 * gone}
     assert len(doc["removed"]["objects"]) == 4 * gone

@@ -13,7 +13,7 @@ from pipeline import layout
 from pipeline.dicom.inspect import NOTHING
 from pipeline.errors import NotFound, StoreDenied, StoreUnreachable
 from pipeline.model import REASONS, Reason
-from pipeline.stage import batches
+from pipeline.stage import batches, inventory, rows
 from pipeline.storage import tables
 from pipeline.synthetic import encode, hostile
 
@@ -234,3 +234,25 @@ def test_dry_run_tells_the_same_and_writes_nothing(zones):
     real = zones.run()
     assert dry.batch is None
     assert (dry.counts, dry.bytes, dry.shards) == (real.counts, real.bytes, real.shards)
+
+
+def test_objects_read_in_slices_and_again_are_in_order(zones, monkeypatch):
+    """More objects than are held as Python's at a time, one of which only a second look could read."""
+    monkeypatch.setattr(inventory, "SLICE", 3)
+    monkeypatch.setattr(rows, "SLICE", 2)
+    for n in range(8):
+        zones.put(f"{n}.dcm", image(n, study=n // 2))
+    zones.put("8.dcm", image(0, study=0))       # the bytes of another slice
+    fetch, failed = zones.landing.fetch, []
+
+    def failing(key):
+        if key == "1.dcm" and not failed:
+            failed.append(key)
+            raise StoreUnreachable("once")
+        return fetch(key)
+
+    monkeypatch.setattr(zones.landing, "fetch", failing)
+    assert zones.run().counts == {"duplicate/same_bytes": 1, "pending": 8}
+    listed = tables.read(zones.work, layout.listing(PROJECT, batches.committed(zones.work, PROJECT)[0]))
+    for table in (inventories(zones.work), listed.to_pylist()):
+        assert [row["source_uri"][-5] for row in table] == list("012345678")

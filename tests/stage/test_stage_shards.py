@@ -2,48 +2,43 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
+import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stage_kit import PROJECT, image
 
 from pipeline.stage import batches, shards
-from pipeline.stage.inventory import Landed
-
-WHEN = datetime(2024, 1, 1, tzinfo=UTC)
 
 
-def row(study: int, size: int, n: int) -> Landed:
-    uid = f"1.2.{study}"
-    return Landed(f"file:///l/{n}", "v", WHEN, size, bytes([n % 256]) * 32, "pending", None, "1.2", f"1.2.3.{n}", uid,
-                  uid, "1.2", "MG", None, None, None, 1)
+def assign(spec, max_bytes, max_instances):
+    """`spec`: study, bytes and whether it is eligible, of each row. Return the rows' shards and how many there are."""
+    studies, sizes, eligible = zip(*spec, strict=True) if spec else ((), (), ())
+    columns = pa.array([f"1.2.{n}" for n in studies], pa.string()), pa.array(sizes, pa.int64())
+    numbers, total = shards.assign(*(pa.chunked_array([one]) for one in columns), pa.array(eligible, pa.bool_()),
+                                   max_bytes, max_instances)
+    return numbers.to_pylist(), total
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 50), st.booleans()), max_size=60), st.integers(1, 100),
        st.integers(1, 10))
 @settings(max_examples=200, deadline=None)
 def test_shards_are_whole_studies_within_size(spec, max_bytes, max_instances):
-    rows = [row(study, size, n) for n, (study, size, _) in enumerate(spec)]
-    counts = {r.source_uri: weighs for r, (_, _, weighs) in zip(rows, spec, strict=True)}
-    total = shards.assign(rows, max_bytes, max_instances, lambda r: counts[r.source_uri])
-    assert {r.shard for r in rows} == set(range(total))
-    for study in {r.study_uid for r in rows}:
-        assert len({r.shard for r in rows if r.study_uid == study}) == 1
+    numbers, total = assign(spec, max_bytes, max_instances)
+    assert set(numbers) == set(range(total))
+    of_study = {}
+    for (study, *_), number in zip(spec, numbers, strict=True):
+        assert of_study.setdefault(study, number) == number
     for number in range(total):
-        inside = [r for r in rows if r.shard == number and counts[r.source_uri]]
-        if len({r.study_uid for r in inside}) > 1:
-            assert sum(r.size for r in inside) <= max_bytes
+        inside = [row for row, its in zip(spec, numbers, strict=True) if its == number and row[2]]
+        if len({study for study, *_ in inside}) > 1:
+            assert sum(size for _, size, _ in inside) <= max_bytes
             assert len(inside) <= max_instances
-    again = [row(study, size, n) for n, (study, size, _) in enumerate(spec)][::-1]
-    shards.assign(again, max_bytes, max_instances, lambda r: counts[r.source_uri])
-    assert {r.source_uri: r.shard for r in again} == {r.source_uri: r.shard for r in rows}
+    assert assign(spec[::-1], max_bytes, max_instances) == (numbers[::-1], total)
 
 
 def test_never_more_than_512():
-    rows = [row(n, 10, n) for n in range(2000)]
-    total = shards.assign(rows, 10, 1, lambda r: True)
-    assert 256 <= total <= 512
+    numbers, total = assign([(n, 10, True) for n in range(2000)], 10, 1)
+    assert 256 <= total == len(set(numbers)) <= 512
 
 
 def test_shard_files_hold_the_pending_rows_by_study(zones):
