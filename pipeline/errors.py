@@ -84,6 +84,12 @@ class DosimetryRefused(TreError):
     code, exit_code = "dosimetry_refused", 16
 
 
+class AuditNotServed(TreError):
+    """A recipe, or the project file, does not leave what an audit needs."""
+
+    code, exit_code = "audit_not_served", 17
+
+
 class StoreUnreachable(TreError):
     """A store did not answer, or not in time."""
 
@@ -166,6 +172,12 @@ class LedgerBroken(TreError):
     """The ledger does not hold: an object without exactly one fate, or a release that it does not explain."""
 
     code, exit_code = "ledger_broken", 62
+
+
+class AuditLogBroken(TreError):
+    """An entry of the audit log was changed, taken out or moved."""
+
+    code, exit_code = "audit_log_broken", 63
 
 
 class EnvironmentUnfit(TreError):

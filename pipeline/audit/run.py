@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.audit.base import MINIMUM, Asked, Audit, Disclosure, Outcome, Report
-from pipeline.errors import UsageError
+from pipeline.errors import SchemaTooNew, UsageError
 from pipeline.look import pages
+from pipeline.schemas import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,6 +70,14 @@ def read_outcome(path: Path) -> Outcome:
                          hint="It names table, date, column, days, and [labels]; see docs/audits.md.") from None
 
 
+def _readable(table: Path) -> None:
+    """Refuse a table that a newer version wrote. Raises SchemaTooNew."""
+    import pyarrow.parquet as pq
+
+    if int((pq.read_schema(table).metadata or {}).get(b"schema_version", b"0")) > SCHEMA_VERSION:
+        raise SchemaTooNew("A table was written by a newer version.", hint="Upgrade tre-ingest.")
+
+
 @contextmanager
 def _database(tables: Mapping[str, pa.Table | Path]) -> Iterator[tuple[DuckDBPyConnection, dict[str, frozenset[str]]]]:
     """Yield DuckDB with a view per table, and the columns of each."""
@@ -82,6 +91,7 @@ def _database(tables: Mapping[str, pa.Table | Path]) -> Iterator[tuple[DuckDBPyC
         columns = {}
         for name, table in sorted(tables.items()):
             if isinstance(table, Path):
+                _readable(table)
                 source = "read_parquet('" + str(table).replace("'", "''") + "')"
             else:
                 source = f"arrow_{name}"
