@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline import layout
+from pipeline.audited import audited
 from pipeline.config import ProjectConfig
 from pipeline.errors import CandidateFailed, NotFound, PartsMissing, UsageError
 from pipeline.side import Identifiable, Project, Wanted, config_of, suites_dir, zone
@@ -59,6 +60,7 @@ def deidentify(project: Project, batch: str, shard: int) -> Result:
     return {"part": part, "counts": run(job, side.work, part, decided), "done_before": False}
 
 
+@audited("quarantine_retry")
 def retry(project: Project, source_sha256: str) -> Result:
     """Have a quarantined object (its digest in hex) tried again: its shard gets a new part. Result: attempt.
 
@@ -85,6 +87,7 @@ def clinical(project: Project) -> Result:
             "counts": snapshot.counts}
 
 
+@audited("build")
 def assemble(project: Project) -> Result:
     """Put the parts and the clinical snapshot of today together. Result: candidate, parts, counts, output (rows of the
     physicist's table that are used, and those left out by reason).
@@ -201,6 +204,7 @@ def candidate_summary(project: Project, candidate: str) -> Result:
             "lines": summary_lines(manifest, _current(config))}
 
 
+@audited()
 def approve(project: Project, candidate: str, digest: str, approver: str, triggered_by: str,
             decision: Literal["approve", "reject"]) -> Result:
     """Record who decided what of exactly these bytes. Raises ApprovalRefused."""
@@ -211,6 +215,7 @@ def approve(project: Project, candidate: str, digest: str, approver: str, trigge
     return {"candidate": candidate, "digest": digest, "decision": decision}
 
 
+@audited("publish")
 def publish(project: Project, candidate: str, *, run_id: str | None = None, dry_run: bool = False) -> Result:
     """Publish an approved candidate in a process that has neither the key nor landing's credentials.
 
@@ -225,6 +230,7 @@ def publish(project: Project, candidate: str, *, run_id: str | None = None, dry_
     return run(side.config, candidate, run_id=run_id, dry_run=dry_run)
 
 
+@audited("recall_order")
 def order_recall(project: Project, reason: str, approver: str, requested_by: str, *, people: Sequence[str] = (),
                  instances: Sequence[str] = (), dry_run: bool = False) -> Result:
     """Write an order by which no build lets these pass again. Result: recall (its id), counts; nothing is removed yet.
@@ -262,6 +268,7 @@ def order_recall(project: Project, reason: str, approver: str, requested_by: str
             "landed": len(meant.objects), **_meant(side, order)}
 
 
+@audited("recall")
 def recall(project: Project, recall: str) -> Result:
     """Carry out an order: tombstones, images out of the release zone, and what the candidate zone holds of them.
 
@@ -276,6 +283,7 @@ def recall(project: Project, recall: str) -> Result:
             "releases": len(meant.rows)}
 
 
+@audited("recall_certify")
 def finish_recall(project: Project, recall: str) -> Result:
     """Remove the older parts and tables that held any of it, look that nothing is left, and certify it.
 
@@ -293,6 +301,41 @@ def finish_recall(project: Project, recall: str) -> Result:
     return {"recall": recall, "instances": doc["instances"], "removed": doc["removed"]["by_zone"],
             "replaced": len(doc["removed"]["replaced"]), "first_release_without": doc["first_release_without"],
             "rows_in_older_releases": {k: sum(v.values()) for k, v in meant.rows.items()}}
+
+
+@audited("cohort")
+def resolve_cohort(project: Project, result: str, out: str, reason: str, by: str) -> Result:
+    """Turn a result (a CSV of pseudonyms) into the source's ids, in a new file `out` of the identifiable zone.
+
+    Result: digest (of the result's bytes), asked, found, people, studies, left_out (studies by reason). `out` is
+    readable by its owner alone. Raises UsageError (see catalogue.cohort), PeopleListRefused, CrosswalkRefused.
+    """
+    from pipeline.catalogue import cohort as room
+    from pipeline.stage import batches
+
+    side = Identifiable(project)
+    path, asked = room.place(side.config, Path(out)), room.read_result(Path(result))
+
+    def decide(row: Any) -> tuple[str | None, str | None]:
+        decided = side.decide(row)
+        nhs = decided.person and decided.person[0] == layout.NHS_ISSUER and decided.person[1]
+        return decided.reason and str(decided.reason), nhs or None
+
+    inventories = [layout.inventory(side.config.name, b) for b in batches.committed(side.work, side.config.name)]
+    made = room.resolve(side.work, side.config, asked, side.parts_done(), inventories, decide)
+    room.write(path, made)
+    return {"digest": asked.sha256, "asked": len(asked.values), "found": made.found, "people": made.people,
+            "studies": len(made.rows), "left_out": dict(sorted(made.left_out.items()))}
+
+
+@audited("quarantine_close")
+def close(project: Project, digest: str, reason: str, who: str) -> Result:
+    """Record that nobody will work on a quarantined object any more. Result: object (SHA-256 of its bytes, hex)."""
+    from pipeline.ledger import quarantine as room
+
+    config = config_of(project)
+    found = room.close(config, zone(config, "work"), zone(config, "candidate"), digest, reason, who)
+    return {"object": found.sha256}
 
 
 def ledger_summary(project: Project, *, release: str | None = None) -> Result:

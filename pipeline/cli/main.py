@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from pipeline import observe
-from pipeline.cli import doctor, flow, ledger, quarantine, recall, recipe, release, status, synthetic
+from pipeline.cli import audit_log, doctor, find, flow, ledger, quarantine, recall, recipe, release, status, synthetic
 from pipeline.errors import RecipeRefused, TreError
 
 app = typer.Typer(
@@ -52,6 +52,9 @@ flow.register(app)
 app.command("status", epilog=status.EXAMPLES)(status.status)
 app.command("ledger", epilog=ledger.EXAMPLES)(ledger.ledger)
 app.add_typer(quarantine.app, name="quarantine")
+app.command("find", epilog=find.EXAMPLES)(find.find)
+app.add_typer(find.cohort, name="cohort")
+app.add_typer(audit_log.app, name="audit-log")
 app.command("recall", epilog=recall.EXAMPLES)(recall.recall)
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(release.app, name="release")

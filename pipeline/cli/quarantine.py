@@ -59,12 +59,17 @@ def close(
     work: project.Work = None,
     candidate: project.Candidate = None,
 ) -> None:
-    """Record that nobody will work on an object any more. The ledger still calls it quarantined."""
+    """Record that nobody will work on an object any more. The ledger still calls it quarantined.
+
+    The audit log has an entry of it.
+    """
+    from pipeline import steps
     from pipeline.ledger import quarantine as room
 
     config = project.load(project_file, work=work, candidate=candidate)
     store, candidates, _ = project.reading(config)
-    _print(room.close(config, store, candidates, digest, reason, who or getpass.getuser()))
+    steps.close(config, digest, reason, who or getpass.getuser())
+    _print(room.show(config, store, candidates, digest))
 
 
 @app.command("retry", epilog=examples("tre quarantine retry PROJECT.toml 3fa1c09b77d2"))

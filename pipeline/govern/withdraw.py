@@ -164,7 +164,7 @@ def _rows(store: ObjectStore, key: str, order: Order, meant: Meant) -> int:
         table = tables.read(store, key)
     except NotFound:
         return 0
-    hit = pa.array([False] * table.num_rows)
+    hit = pa.array([False] * table.num_rows, pa.bool_())
     for column, names in (("patient_id", order.people), ("sop_instance_uid", meant.instances | order.instances)):
         if column in table.column_names and names:
             hit = pc.or_(hit, pc.is_in(table[column].combine_chunks(), value_set=pa.array(sorted(names), pa.string())))

@@ -108,6 +108,7 @@ def seal(
         put_same(candidate, layout.in_candidate(project, candidate_id, name), data)
     if catalogue:
         candidate.put_file(layout.catalogue(project, candidate_id), file, bytes.fromhex(sha256_of(file)))
+        candidate.settle()
     put_same(candidate, key, manifest)
     found = sha256(manifest)
     put_same(

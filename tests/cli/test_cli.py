@@ -43,7 +43,7 @@ def test_the_documents_name_commands_that_exist():
     root = Path(__file__).parents[2]
     named = set()
     for page in (root / "README.md", *root.glob("*.md"), *(root / "docs").rglob("*.md")):
-        for first, second in re.findall(r"(?:`|bin/|^|\|\s)tre ([a-z]+)(?: ([a-z]+))?", page.read_text(), re.M):
+        for first, second in re.findall(r"(?:`|bin/|^|\|\s)tre ([a-z-]+)(?: ([a-z]+))?", page.read_text(), re.M):
             named.add(f"{first} {second}" if first in groups else first)
     assert named <= names | {f"{group} " for group in groups}, named - names
     assert {"run", "stage", "status", "ledger", "doctor", "recipe lint", "release verify"} <= named & names

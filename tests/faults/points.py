@@ -36,7 +36,17 @@ def _released(name: str, method: str, key: str) -> Point:
     return Point("publish", name, "release", method, rf"{RELEASE}/{key}")
 
 
+def _entered(step: str) -> tuple[Point, ...]:
+    """What the audit log's entries change."""
+    return (
+        Point(step, "audit lease", "work", "write", rf"leases/audit\.{LEASED}"),
+        Point(step, "audit entry", "work", "create", r"audit/\d{8}\.json"),
+        Point(step, "audit lease given back", "work", "delete", rf"leases/audit\.{LEASED}"),
+    )
+
+
 POINTS = (
+    *(point for step in ("assemble", "approve", "publish") for point in _entered(step)),
     Point("stage", "lease", "work", "write", rf"leases/stage\.{LEASED}"),
     Point("stage", "shards", "work", "write", rf"batches/{ID}/shards/\d{{5}}\.parquet"),
     Point("stage", "seen", "work", "write", r"seen/[0-9a-f]{2}\.parquet"),
@@ -45,21 +55,24 @@ POINTS = (
     Point("stage", "lease given back", "work", "delete", rf"leases/stage\.{LEASED}"),
     Point("deidentify", "dicom", "candidate", "adopt", rf"parts/{ID}/dicom/.*\.dcm"),
     Point("deidentify", "facts", "candidate", "write", rf"parts/{ID}/facts\.parquet"),
+    Point("deidentify", "content", "candidate", "write", rf"parts/{ID}/content\.parquet"),
     Point("deidentify", "outcomes", "work", "write", rf"parts/{ID}/outcomes\.parquet"),
-    Point("clinical", "tables", "candidate", "write", rf"clinical/{ID}/episodes\.parquet"),
+    Point("clinical", "tables", "candidate", "write", rf"clinical/{ID}/[a-z_]+\.parquet"),
     Point("clinical", "outcomes", "work", "write", rf"clinical/{ID}/outcomes\.parquet"),
     Point("assemble", "known people", "work", "write", r"people/known\.parquet"),
-    Point("assemble", "clinical tables", "candidate", "write", rf"clinical/{ID}/episodes\.parquet"),
+    Point("assemble", "clinical tables", "candidate", "write", rf"clinical/{ID}/[a-z_]+\.parquet"),
     Point("assemble", "clinical outcomes", "work", "write", rf"clinical/{ID}/outcomes\.parquet"),
+    Point("assemble", "equipment", "candidate", "write", rf"{CANDIDATE}/equipment/[a-z]+\.parquet"),
     Point("assemble", "plan", "candidate", "write", rf"{CANDIDATE}/plan\.json"),
     Point("assemble", "inputs", "work", "write", rf"{CANDIDATE}/inputs\.json"),
-    Point("curate", "curated tables", "candidate", "write", rf"{CANDIDATE}/curated/[a-z]+\.parquet"),
-    _sealed("tables", r"tables/[a-z]+\.parquet"),
-    _sealed("validation", r"validation/[a-z]+\.json"),
+    Point("curate", "curated tables", "candidate", "write", rf"{CANDIDATE}/curated/[a-z_]+\.parquet"),
+    _sealed("tables", r"tables/[a-z_]+\.parquet"),
+    _sealed("validation", r"validation/[a-z_]+\.json"),
     _sealed("images", r"images\.parquet"),
     _sealed("withheld", r"withheld\.parquet"),
     _sealed("dictionary", r"dictionary\.(json|html)"),
     _sealed("report", r"report\.html"),
+    Point("validate", "catalogue", "candidate", "put_file", rf"{CANDIDATE}/catalogue\.parquet"),
     _sealed("manifest", r"candidate\.json"),
     Point("validate", "latest", "candidate", "write", r"latest\.json"),
     Point("approve", "approval", "candidate", "create", rf"approvals/{ID}\.json"),
@@ -69,11 +82,12 @@ POINTS = (
     Point("publish", "probe cleared", "release", "delete", r"\.tre-[0-9a-f]{16}"),
     Point("publish", "lease", "release", "write", rf"leases/publish\.{LEASED}"),
     Point("publish", "images", "release", "put_file", r"images/.*\.dcm"),
-    _released("tables", "put_file", r"tables/[a-z]+\.parquet"),
+    _released("tables", "put_file", r"tables/[a-z_]+\.parquet"),
+    _released("catalogue", "put_file", r"catalogue\.parquet"),
     _released("readme", "write", r"README\.md"),
     _released("dictionary", "put_file", r"dictionary\.(json|html)"),
     _released("report", "put_file", r"report\.html"),
-    _released("validation", "put_file", r"validation/[a-z]+\.json"),
+    _released("validation", "put_file", r"validation/[a-z_]+\.json"),
     _released("manifest", "write", r"manifest\.json"),
     Point("publish", "current", "release", "write", r"current\.json"),
     _released("run", "create", r"run\.json"),
@@ -98,6 +112,7 @@ def _withdrawn(step: str, *more: Point) -> tuple[Point, ...]:
 
 
 RECALL_POINTS = (
+    *(point for step in ("order_recall", "recall", "finish_recall") for point in _entered(step)),
     Point("order_recall", "order", "work", "create", rf"recalls/{ID}\.json"),
     *_withdrawn(
         "recall",
@@ -113,7 +128,7 @@ RECALL_POINTS = (
         Point("finish_recall", "parts", "candidate", "purge", rf"parts/{ID}/"),
         Point("finish_recall", "clinical", "candidate", "purge", rf"clinical/{ID}/"),
         Point("finish_recall", "rows of a published candidate", "candidate", "purge",
-              rf"{CANDIDATE}/(curated/|tables/|images\.parquet)"),
+              rf"{CANDIDATE}/(curated/|tables/|equipment/|(images|catalogue)\.parquet)"),
         Point("finish_recall", "certificate for all", "release", "write", rf"certificates/{ID}\.(txt|json)"),
         Point("finish_recall", "certificate", "work", "write", rf"certificates/{ID}\.(txt|json)"),
     ),

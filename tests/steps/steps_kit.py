@@ -73,7 +73,7 @@ class Site:
         found = {}
         for zone in zones:
             for path in sorted((self.folder / zone).rglob("*")):
-                outside = {"run.json", "listing.parquet", "approvals", "leases"} & set(path.parts)
+                outside = {"run.json", "listing.parquet", "approvals", "leases", "audit"} & set(path.parts)
                 temporary = path.name.startswith(".tre-")       # a kill leaves them; no store lists them
                 if path.is_file() and not outside and not temporary:
                     found[str(path.relative_to(self.folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
