@@ -15,15 +15,16 @@ from functools import cache
 from pathlib import Path
 
 import pydicom
+from pydicom.datadict import tag_for_keyword
 
-from pipeline.deidentify import second_look
+from pipeline.deidentify import concepts, content, second_look
 from pipeline.deidentify.engine import Subject, rewrite
 from pipeline.deidentify.keys import Key
 from pipeline.deidentify.linter import read
-from pipeline.deidentify.plan import RECIPES, Plan, compile_rules
+from pipeline.deidentify.plan import RECIPES, REPORTS, Plan, compile_rules
 from pipeline.deidentify.pseudonyms import Pseudonyms
 from pipeline.deidentify.shard import collect
-from pipeline.dicom.file import CHUNK, DEFLATED_LE, scan
+from pipeline.dicom.file import CHUNK, DEFLATED_LE, Scan, scan
 from pipeline.dicom.inspect import inspect
 from pipeline.isolate import each
 from pipeline.model import Refusal
@@ -39,12 +40,21 @@ SUBJECT = Subject(PSEUDONYMS.person("HOSP-A", "1"), PSEUDONYMS, -100, -3600, "HO
 STATED = frozenset({0x00120062, 0x00120063, 0x00120064, 0x00280303})      # by the engine, of what was done
 IN_STATED = frozenset({0x00080100, 0x00080102, 0x00080104})
 CT = "1.2.840.10008.5.1.4.1.1.2"
+OF_REPORTS = frozenset(tag_for_keyword(name) for name in (
+    "ValueType", "RelationshipType", "ConceptNameCodeSequence", "ConceptCodeSequence", "CodeValue", "LongCodeValue",
+    "CodingSchemeDesignator", "CodeMeaning", "ContinuityOfContent", "ContentTemplateSequence", "TemplateIdentifier",
+    "MappingResource", "ContentSequence", "VerificationFlag", "MeasuredValueSequence", "NumericValue",
+    "MeasurementUnitsCodeSequence", "NumericValueQualifierCodeSequence", "TextValue", "PersonName", "UID", "DateTime",
+    "ReferencedSOPSequence", "ReferencedSOPClassUID", "ReferencedSOPInstanceUID", "ReferencedFrameNumber",
+    "ObservationDateTime", "ObservationUID", "ReferencedContentItemIdentifier", "SpecificCharacterSet",
+    "CurrentRequestedProcedureEvidenceSequence", "ReferencedSeriesSequence", "StudyInstanceUID", "SeriesInstanceUID"))
 
 
 @cache
 def plans() -> dict[str, Plan]:
-    return {kind: compile_rules(read([RECIPES / "base.dicom", RECIPES / f"{kind}.dicom"]), keep_times=False)
-            for kind in ("mammography", "ct")}
+    rules = {"mammography": None, "ct": None, "report": concepts.read(RECIPES / "dose_report.toml")}
+    return {kind: compile_rules(read([RECIPES / "base.dicom", RECIPES / f"{kind}.dicom"]), keep_times=False,
+                                concepts=named) for kind, named in rules.items()}
 
 
 @dataclass(frozen=True)
@@ -221,11 +231,10 @@ def examine(data: bytes, sentinels: frozenset[str], folder: Path, sibling: bytes
         uids = (found.sop_class_uid, found.sop_instance_uid, found.study_uid, found.series_uid)
         assert all(uids) and found.transfer_syntax_uid and found.n_elements > 3, "admitted without an identity"
     assert found.size == len(data), "another size"
-    fates = [_rewritten(kind, plan, source, target, sentinels, sibling) for kind, plan in plans().items()
-             if kind == "ct" or found.sop_class_uid != CT]
-    if found.refusal is not None:
-        return str(found.refusal.reason)
-    return fates[-1 if found.sop_class_uid == CT else 0]
+    sop_class = found.sop_class_uid or ""
+    kinds = ("ct",) if sop_class == CT else ("report",) if sop_class.startswith(REPORTS) else ("mammography", "ct")
+    fates = [_rewritten(kind, plans()[kind], source, target, sentinels, sibling) for kind in kinds if kind in plans()]
+    return str(found.refusal.reason) if found.refusal is not None else fates[0]
 
 
 def _rewritten(kind: str, plan: Plan, source: Path, target: Path, sentinels: frozenset[str],
@@ -250,14 +259,20 @@ def _rewritten(kind: str, plan: Plan, source: Path, target: Path, sentinels: fro
     if not left:
         return "passed"
     collected = second_look.Collected()
-    collect(result.source, collected)
+    _collect(result.source, plan, collected)
     if sibling is not None:
         source.write_bytes(sibling)
         target.unlink()
-        collect(rewrite(source, target, plan, SUBJECT).source, collected)
+        _collect(rewrite(source, target, plan, SUBJECT).source, plan, collected)
     hits = second_look.search(written[:result.header_size], collected.tokens(), {})
     assert hits, f"{len(left)} sentinels stand in the output under {kind}"
     return "search"
+
+
+def _collect(source: Scan, plan: Plan, collected: second_look.Collected) -> None:
+    collect(source, collected)
+    if plan.concepts:
+        content.collect(source, collected)
 
 
 def admitted(dataset: pydicom.Dataset, plan: Plan, inside: bool = False) -> None:
@@ -269,7 +284,8 @@ def admitted(dataset: pydicom.Dataset, plan: Plan, inside: bool = False) -> None
             creator = str(dataset[element.tag.group, block].value)
             assert (element.tag.group, creator) in plan.private, f"private {tag:08X}"
         else:
-            assert tag in plan.acts or tag in STATED or (inside and tag in IN_STATED), f"{tag:08X} has no rule"
+            assert (tag in plan.acts or tag in STATED or (inside and tag in IN_STATED)
+                    or (plan.concepts and tag in OF_REPORTS)), f"{tag:08X} has no rule"
             if element.VR == "SQ":
                 for item in element.value:
                     admitted(item, plan, inside=tag == 0x00120064)
