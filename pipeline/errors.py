@@ -180,12 +180,6 @@ class AuditLogBroken(TreError):
     code, exit_code = "audit_log_broken", 63
 
 
-class AuditLogBroken(TreError):
-    """An entry of the audit log was changed, taken out or moved."""
-
-    code, exit_code = "audit_log_broken", 63
-
-
 class EnvironmentUnfit(TreError):
     """This machine lacks something the command needs; the message names it."""
 
