@@ -16,15 +16,19 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline import layout
-from pipeline.curate import events, exposures, facts
+from pipeline.curate import equipment, events, exposures, facts, glandular, measurements
 from pipeline.curate.spill import Spill, Tables
 from pipeline.schemas import (
     ACCUMULATED_DOSES,
     DISCREPANCIES,
+    EQUIPMENT,
     EXPOSURES,
+    FINDINGS,
+    GLANDULAR_DOSES,
     IMAGES,
     INSTANCES,
     IRRADIATION_EVENTS,
+    MEASUREMENTS,
     PATIENTS,
     SERIES,
     STUDIES,
@@ -64,8 +68,11 @@ def build(
     made = Curated(spill)
     held, parts = {*plan["held"], *without}, plan["parts"]
     malformed = facts.write(candidate, project, parts, held, spill.folder / "flat")
+    known = equipment.known(candidate, project, plan)
     with spill.connect() as db:
         malformed += events.write(db, candidate, project, parts, held, spill.folder)
+        malformed += measurements.write(db, candidate, project, parts, held, spill.folder)
+        db.register("versions", known.versions)
         for name in ("flat", *events.TABLES):
             path = spill.folder / (name if name == "flat" else f"{name}.parquet")
             db.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{path}')")      # noqa: S608
@@ -78,6 +85,7 @@ def build(
             made.add(schema, db, sql)
         made.contradictions = _contradictions(db)
         made.malformed = dict(sorted((malformed + _unusable(db)).items()))
+    made.add_batches(GLANDULAR_DOSES, glandular.batches(made, known))
     _clinical(made, candidate, project, plan, dropped or {})
     return made
 
@@ -134,6 +142,9 @@ _SQL: tuple[tuple[Table, str], ...] = (
         SELECT study AS study_uid, patient AS patient_id, * EXCLUDE (study, patient) FROM totals
         ORDER BY report_uid, quantity, laterality, plane, value"""),
     (IRRADIATION_EVENTS, exposures.events()),
+    (MEASUREMENTS, measurements.SQL["measurements"]),
+    (FINDINGS, measurements.SQL["findings"]),
+    (EQUIPMENT, equipment.SQL),
 )  # fmt: skip
 
 

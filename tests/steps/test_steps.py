@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 import pydicom
 import pytest
 from steps_kit import Site, killed, make
 
-from pipeline import steps
+from pipeline import layout, steps
 from pipeline.errors import (
     ApprovalRefused,
+    DosimetryRefused,
     KeyRefused,
     PartsMissing,
     ProjectFileError,
@@ -22,6 +25,8 @@ from pipeline.errors import (
     TreError,
 )
 from pipeline.model import Status
+from pipeline.side import Identifiable
+from pipeline.storage import tables
 from pipeline.synthetic import files
 
 pytestmark = pytest.mark.xdist_group("steps")
@@ -69,6 +74,63 @@ def test_no_original_identity_stands_outside_the_identifiable_zone(published: Si
             data = path.read_bytes().lower() if path.is_file() else b""
             hits = [w for w in words if w.lower() in name.lower() or (not w.isdigit() and w.lower().encode() in data)]
             assert hits == [], name
+
+
+def test_sets_and_doses_are_what_landed_and_no_serial_leaves(published: Site) -> None:
+    """Order of versions by the landed headers; doses by the made-up tables; the candidate zone searched for serials."""
+    side = Identifiable(published.project)
+    serials: dict[str, str] = {}
+    first: dict[tuple[str, str], str] = {}
+    passed = {row["source_uri"] for part in side.parts_done() for row in
+              tables.read(side.work, layout.outcomes(side.config.name, part)).to_pylist() if row["status"] == "pending"}
+    for uri in sorted(passed):
+        header = pydicom.dcmread(published.folder / "landing" / uri.removeprefix(side.config.zones.landing + "/"),
+                                 stop_before_pixels=True)
+        words = [header.get(word) for word in ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber")]
+        device, software = side.pseudonyms.device(*words), header.get("SoftwareVersions")
+        if device and software:
+            serials[str(words[2])] = device
+            version = software if isinstance(software, str) else "\\".join(software)
+            first[device, version] = min(first.get((device, version), "9"), str(header.StudyDate))
+    plan = json.loads(next((published.folder / "candidate").rglob("plan.json")).read_bytes())
+    read = {name: tables.read(side.candidate, layout.table(side.config.name, plan["candidate"], name))
+            for name in ("equipment", "glandular_doses", "exposures", "measurements", "findings")}
+    found = {(r["device_id"], r["software_versions"]): r["version_order"] for r in read["equipment"].to_pylist()
+             if r["version_order"] is not None}
+    assert found and set(found) <= set(first)
+    for (device, version), order in found.items():
+        days = sorted({first[key] for key in found if key[0] == device})
+        assert order == days.index(first[device, version]) + 1
+    doses = read["glandular_doses"].to_pylist()
+    assert [row["exposure_id"] for row in doses] == read["exposures"]["exposure_id"].to_pylist()
+    assert all((row["mean_glandular_dose_mgy"] is None) != (row["not_computed"] is None) for row in doses)
+    assert any(row["mean_glandular_dose_mgy"] for row in doses) and all(row["synthetic"] for row in doses)
+    assert read["measurements"].num_rows and read["findings"].num_rows
+    assert len(serials) > 1
+    kept = [*(published.folder / "candidate").rglob("equipment/*.parquet")]
+    assert {path.stem for path in kept} == {"versions", "surveys", "output", "factors"}
+    text = b"".join(repr(pq.read_table(path).to_pylist()).encode() for path in kept)
+    text += b"".join(path.read_bytes() for path in (published.folder / "candidate").rglob("*") if path.is_file())
+    assert not [serial for serial in serials if serial.encode() in text]
+
+
+def test_another_factor_or_output_is_another_candidate_of_the_same_parts(published: Site, tmp_path: Path) -> None:
+    folder = tmp_path / "changed"
+    shutil.copytree(published.folder, folder, ignore=shutil.ignore_patterns("landing", "release"))
+    text = published.project.read_text().replace(str(published.folder), str(folder))
+    (folder / "project.toml").write_text(text)
+    site = Site(folder, published.truth)
+    before = steps.assemble(site.project)
+    made = {before["candidate"]}
+    for name in ("SYNTHETIC-factors.csv", "SYNTHETIC-output.csv"):
+        path = folder / name
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+        after = steps.assemble(site.project)
+        assert after["parts"] == before["parts"] and after["candidate"] not in made
+        made.add(after["candidate"])
+    (folder / "SYNTHETIC-factors.csv").write_text("factor,value\ng,1\n")
+    with pytest.raises(DosimetryRefused):
+        steps.assemble(site.project)
 
 
 def test_a_late_series_makes_a_new_candidate_of_old_parts(tmp_path: Path) -> None:
