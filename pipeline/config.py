@@ -163,6 +163,22 @@ class Validate(Section):
     small_groups: SmallGroups | None = None
 
 
+class Outcome(Section):
+    """Where a clinical table says how an episode ended. A study belongs to the person's row whose `date` is nearest."""
+
+    table: str = Field(pattern=r"^[a-z][a-z0-9_]{1,30}$")
+    date: str
+    column: str
+    days: int = Field(ge=0)             # at most this far from the study
+    labels: dict[str, str] = {}         # words for codes
+
+
+class Audit(Section):
+    publish: tuple[str, ...] = ()       # audits (`tre audit list`) computed with a candidate: part of its release
+    minimum: int = Field(default=10, ge=2)      # people: audits of this release do not tell smaller groups apart
+    outcome: Outcome | None = None
+
+
 class Approve(Section):
     officers: tuple[str, ...] = ()      # Airflow user names that may answer; empty: whoever Airflow lets
     timeout_hours: int = Field(default=72, gt=0)
@@ -179,6 +195,7 @@ class ProjectConfig(Section):
     equipment: Equipment = Equipment()
     curate: Curate = Curate()
     validate_: Validate = Field(default=Validate(), alias="validate")
+    audit: Audit = Audit()
     approve: Approve = Approve()
     path: Path = Field(default=Path("project.toml"), exclude=True)
 
@@ -196,9 +213,11 @@ class ProjectConfig(Section):
         for people_or_table in (doc["eligibility"]["people"], doc["deidentify"], *doc["clinical"]):
             for key in ("list", "max_age_days", "crosswalk", "accept_crosswalk_changes", "file"):
                 people_or_table.pop(key, None)
-        del doc["equipment"], doc["curate"]["glandular_dose"]       # these tables count by what they say
+        if self.audit == Audit():
+            del doc["audit"]
         if self.validate_.small_groups is None:
             del doc["validate"]["small_groups"]
+        del doc["equipment"], doc["curate"]["glandular_dose"]       # these tables count by what they say
         doc["stage"] = {"issuer": self.stage.issuer}
         doc["project"] = {k: doc["project"][k] for k in ("name", "demo", "linked")}
         return json.dumps(doc, sort_keys=True, separators=(",", ":")).encode()

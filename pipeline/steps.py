@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,14 +127,14 @@ def assemble(project: Project) -> Result:
 def curate(project: Project, candidate: str) -> Result:
     """Build the candidate's tables from its parts' facts. Result: candidate, rows by table."""
     from pipeline.curate.build import build
-    from pipeline.storage import tables
 
     config = config_of(project)
     store = zone(config, "candidate")
     made = build(store, config.name, _plan(store, config, candidate))
-    for name, table in made.items():
-        tables.write(store, layout.curated(config.name, candidate, name), table)
-    return {"candidate": candidate, "rows": {name: table.num_rows for name, table in made.items()},
+    for name in made:
+        made.put(store, name, layout.curated(config.name, candidate, name))
+    store.settle()
+    return {"candidate": candidate, "rows": {name: made.rows(name) for name in made},
             "malformed": sum(made.malformed.values()), "contradictions": sum(made.contradictions.values())}
 
 
@@ -173,7 +174,9 @@ def validate(project: Project, candidate: str) -> Result:
         listed = catalogue(store, config.name, plan["parts"], withheld, file)
         digest = seal(store, config.name, candidate, tables=made, results=found.results, plan=plan,
                       images=images(store, config.name, plan, without=found.withheld), withheld=withheld,
-                      catalogue=(file, listed.entry))
+                      catalogue=(file, listed.entry), audits=_audits(config, made, candidate),
+                      audit_defaults={"minimum_people": config.audit.minimum,
+                                      "outcome": config.audit.outcome and config.audit.outcome.model_dump()})
     return {"candidate": candidate, "digest": digest, "expectations": found.expectations, "failed": found.failed,
             "withheld": len(found.withheld)}
 
@@ -386,6 +389,21 @@ def _curated(store: ObjectStore, config: ProjectConfig, candidate: str) -> list[
     if not names:
         raise NotFound("This candidate has no tables yet.", hint="Curate it first.")
     return names
+
+
+def _audits(config: ProjectConfig, made: Any, candidate: str) -> Any:
+    """Return the audits that the project publishes with its tables (`made`, stored or just built), by name."""
+    from pipeline.audit.run import for_release
+
+    if not config.audit.publish:
+        return {}
+    about = {"title": config.project.title, "project": config.name, "what": "candidate", "id": candidate,
+             "demo": config.project.demo}
+    outcome = config.audit.outcome
+    stored = getattr(made, "fetched", None)
+    with stored() if stored else nullcontext({name: made.path(name) for name in made}) as files:
+        return for_release(config.audit.publish, files, about, minimum=config.audit.minimum,
+                           outcome=outcome.model_dump() if outcome else None)
 
 
 def _current(config: ProjectConfig) -> dict[str, Any] | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.audit.base import MINIMUM, Asked, Audit, Disclosure, Outcome, Report
+from pipeline.audit.registry import named
 from pipeline.errors import SchemaTooNew, UsageError
 from pipeline.look import pages
 from pipeline.schemas import SCHEMA_VERSION
@@ -52,9 +53,18 @@ def run(
     return {PAGE: page, **dict(sorted(report.files.items()))}, report
 
 
-def can_run(audit: Audit, columns: Mapping[str, frozenset[str] | set[str]]) -> bool:
-    """Whether tables with these columns hold what the audit reads at least."""
-    return all(set(reads.columns) <= columns.get(reads.table, set()) for reads in audit.reads if reads.required)
+def for_release(
+    names: Sequence[str], tables: Mapping[str, pa.Table | Path], about: Mapping[str, Any], *, minimum: int,
+    outcome: Mapping[str, Any] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Return title, question and files of audits by name, as they become part of a release: nothing internal."""
+    declared = Outcome(**outcome) if outcome else None
+    made: dict[str, dict[str, Any]] = {}
+    for name in names:
+        audit = named(name)
+        files, _ = run(audit, tables, about, minimum=minimum, outcome=declared)
+        made[name] = {"title": audit.title, "question": audit.question, "files": files}
+    return made
 
 
 def read_outcome(path: Path) -> Outcome:

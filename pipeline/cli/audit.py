@@ -61,17 +61,20 @@ def run(
     outcome: OutcomeFile = None,
 ) -> None:
     """Write the audit's page and its CSVs, from the tables of a release."""
-    from pipeline.audit.base import MINIMUM
+    from pipeline.audit.base import MINIMUM, Outcome
     from pipeline.audit.registry import named
     from pipeline.audit.run import OUTCOME, read_outcome
     from pipeline.audit.run import run as answer
 
-    audit, declared = named(name), read_outcome(outcome or OUTCOME)
+    audit = named(name)
     if disclosure not in ("safe", "internal"):
         raise UsageError("--disclosure is safe or internal.")
     with ExitStack() as stack:
         store, manifest = _manifest(release)
-        least = int(manifest.get("minimum_people", MINIMUM))
+        said = manifest.get("audit_defaults") or {}
+        least = int(said.get("minimum_people", MINIMUM))
+        declared = (Outcome(**said["outcome"]) if said.get("outcome") and not outcome
+                    else read_outcome(outcome or OUTCOME))
         if minimum is not None and minimum < least:
             raise UsageError(f"This release keeps back groups of fewer than {least} people.", hint="Ask for no fewer.")
         wanted = {reads.table for reads in audit.reads} | {declared.table}
@@ -165,6 +168,7 @@ def _of_recipes(audit: Audit, recipes: list[Path]) -> Iterator[tuple[str, list[V
 
 def _of_project(audit: Audit, path: Path, outcome: Path | None) -> Iterator[tuple[str, list[Verdict]]]:
     from pipeline import config as project_file
+    from pipeline.audit.base import Outcome
     from pipeline.audit.contract import Verdict, judge_clinical
     from pipeline.audit.run import OUTCOME, read_outcome
     from pipeline.deidentify.plan import load_plans, sop_class_uid
@@ -182,7 +186,9 @@ def _of_project(audit: Audit, path: Path, outcome: Path | None) -> Iterator[tupl
         yield " + ".join(plan.files), _verdicts(audit, plan)
     if audit.name == "outcomes":
         roles = {one.table: {name: column.role for name, column in one.columns.items()} for one in config.clinical}
-        yield "clinical tables", judge_clinical(read_outcome(outcome or OUTCOME), roles)
+        said = config.audit.outcome
+        declared = Outcome(**said.model_dump()) if said and not outcome else read_outcome(outcome or OUTCOME)
+        yield "clinical tables", judge_clinical(declared, roles)
 
 
 def _verdicts(audit: Audit, plan: Any) -> list[Verdict]:

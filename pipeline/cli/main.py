@@ -13,7 +13,20 @@ from typing import Annotated
 import typer
 
 from pipeline import observe
-from pipeline.cli import audit_log, doctor, find, flow, ledger, quarantine, recall, recipe, release, status, synthetic
+from pipeline.cli import (
+    audit,
+    audit_log,
+    doctor,
+    find,
+    flow,
+    ledger,
+    quarantine,
+    recall,
+    recipe,
+    release,
+    status,
+    synthetic,
+)
 from pipeline.errors import RecipeRefused, TreError
 
 app = typer.Typer(
@@ -58,6 +71,7 @@ app.add_typer(audit_log.app, name="audit-log")
 app.command("recall", epilog=recall.EXAMPLES)(recall.recall)
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(release.app, name="release")
+app.add_typer(audit.app, name="audit")
 app.command("synthetic", epilog=synthetic.EXAMPLES)(synthetic.synthetic)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 

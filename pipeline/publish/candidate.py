@@ -39,10 +39,15 @@ def seal(
     withheld: Mapping[str, str],
     plan: Mapping[str, Any],
     catalogue: tuple[Path, Mapping[str, Any]] | None = None,
+    audits: Mapping[str, Mapping[str, Any]] | None = None,
+    audit_defaults: Mapping[str, Any] | None = None,
 ) -> str:
     """Write tables, images, withheld, validation, dictionary and report, then candidate.json. Return its SHA-256 (hex).
 
     `catalogue`: its local file, and its entry in the dictionary; it is no table of the suites, and is never in memory.
+
+    `audits`: by name, title, question and files of the audits that become part of it. `audit_defaults`: for whoever
+    runs audits over the release: `minimum_people`, the least group that any may show, and `outcome`.
 
     `tables` are those of the release, without what is withheld; `images` has the columns instance, key, path, sha256,
     bytes; `results` is a document per suite; `withheld` gives a reason code for each de-identified instance that is not
@@ -73,6 +78,9 @@ def seal(
         "clinical_counts": plan.get("clinical_counts", {}),
         "totals": {name: table.num_rows for name, table in tables.items()},
         "columns": {name: table.num_columns for name, table in tables.items()},
+        "audit_defaults": dict(audit_defaults or {}),
+        "audits": [{"name": name, "title": one["title"], "question": one["question"]}
+                   for name, one in (audits or {}).items()],
         "study_years": _years(tables["studies"]),
         "validation": {**checks.summary(results), "withheld": dict(Counter(withheld.values()))},
     }
@@ -87,6 +95,8 @@ def seal(
     )
     files = {f"tables/{name}.parquet": parquet.to_bytes(table) for name, table in tables.items()}
     files |= {f"validation/{suite}.json": canonical(result) for suite, result in results.items()}
+    for name, one in (audits or {}).items():
+        files |= {f"audits/{name}/{file}": data for file, data in one["files"].items()}
     files |= {
         "images.parquet": parquet.to_bytes(images),
         "withheld.parquet": parquet.to_bytes(held),

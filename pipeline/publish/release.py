@@ -121,6 +121,7 @@ def _publish(
         "files": sorted(listed, key=lambda f: str(f["name"])),
         "images": {"table": "tables/instances.parquet", "folder": "images", **_count(rows)},
         "totals": sealed["totals"],
+        "audit_defaults": sealed["audit_defaults"],
     }
     manifest = canonical(doc)
     if stored(release, layout.release_manifest(project, name)) not in (None, manifest):
