@@ -39,12 +39,14 @@ check: .stamps/install  ## style, types, who may import whom, the recipes
 	@echo "== import rules"; $(BIN)/lint-imports --no-cache > .stamps/imports.txt || { cat .stamps/imports.txt; exit 1; }
 	@echo "== recipes";      $(BIN)/tre recipe lint deid_recipes/*
 
-bench: .stamps/install  ## time and memory of the engine beside a plain copy and deid; JSON lines in .bench/
+bench: .stamps/install  ## time and memory of the engine beside a plain copy and deid; writes docs/benchmarks/engine.*
 	@exec $(BIN)/python -m infra.bench
 
-bench-scale: .stamps/install  ## CPU and memory of each step at 1,000, 10,000 and 100,000 small images, and of the ledger of 5 million (BELOW=folder)
-	@$(BIN)/python -m infra.bench_scale $(if $(BELOW),--below $(BELOW))
-	@exec $(BIN)/python -m infra.bench_scale --ledger 5000000 $(if $(BELOW),--below $(BELOW))
+bench-scale: .stamps/install  ## CPU and memory of each step at 1,000, 10,000 and 100,000 small images; writes docs/benchmarks/scale* (BELOW=folder)
+	@exec $(BIN)/python -m infra.bench_scale $(if $(BELOW),--below $(BELOW))
+
+bench-airflow: .stamps/install  ## what Airflow costs beside the steps it runs, over 20,000 small images; writes docs/benchmarks/airflow.* (BELOW=folder)
+	@exec $(BIN)/python -m infra.bench_airflow $(if $(BELOW),--below $(BELOW))
 
 lock: .stamps/install  ## resolve requirements/*.txt again; pins stay unless pyproject.toml moves them
 	$(LOCK) pyproject.toml --output-file requirements/run.txt
@@ -79,4 +81,4 @@ clean:  ## remove what the demo and the benchmarks left; the environments stay
 	@.venv-s3/bin/python -m pip $(PIP_INSTALL) --require-hashes -r requirements/demo-s3.txt
 	@touch $@
 
-.PHONY: help install demo test prove check bench bench-scale lock docs clean
+.PHONY: help install demo test prove check bench bench-scale bench-airflow lock docs clean

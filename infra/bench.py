@@ -3,7 +3,7 @@
 Each subject runs in a process of its own: CPU is its user and system time over its objects, memory its peak.
 `raw copy + sha256` reads, hashes and writes in 1 MiB pieces: the least that could be done. `engine` reads, hashes and
 rewrites; `all in` is admission, engine, digest of the output, facts, search of what comes out, and storing.
-Prints a table and appends JSON lines to .bench/engine.jsonl.
+Prints a table and appends JSON lines to .bench/engine.jsonl; all cases together write docs/benchmarks/engine.md.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import gc
 import hashlib
 import io
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,10 +21,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from infra import bench_pages as pages
+
 CASES = {"ct": 400, "mg": 12, "dbt": 2}         # objects a run
 SUBJECTS = ("raw copy + sha256", "deid", "engine", "all in")
 RECIPES = {"ct": ("base.dicom", "ct.dicom"), "mg": ("base.dicom", "mammography.dicom"),
            "dbt": ("base.dicom", "mammography.dicom")}
+ABOUT = {"ct": "ct: 0.5 MB, 200 elements", "mg": "mg: 24 MB", "dbt": "dbt: 400 MB, 40 frames"}
+AIMS = {("ct", "engine"): 1.3, ("mg", "engine"): 1.1, ("ct", "all in"): 2.5}      # × raw copy
 PIECE = 1 << 20
 
 
@@ -180,14 +183,10 @@ def main() -> int:
 
 
 def _parent(rounds: int, cases: list[str]) -> int:
-    from rich.console import Console
-    from rich.table import Table
-
-    out = Path(".bench")
+    out, machine = pages.ROOT / ".bench", pages.machine()
     out.mkdir(exist_ok=True)
-    columns = ("case", "subject", "CPU ms", "× raw copy", "MB/s", "peak MiB")
-    table = Table(*columns, title=f"{os.cpu_count()} cores, {rounds} rounds")
-    with tempfile.TemporaryDirectory(dir=out) as folder, (out / "engine.jsonl").open("a") as lines:
+    lines: dict[str, dict[str, dict[str, Any]]] = {}
+    with tempfile.TemporaryDirectory(dir=out) as folder:
         for case in cases:
             source = Path(folder, f"{case}.dcm").resolve()
             make(case, source)
@@ -198,17 +197,45 @@ def _parent(rounds: int, cases: list[str]) -> int:
                         command = [sys.executable, "-m", "infra.bench", "--child", name, case, str(source),
                                    str(Path(scratch).resolve())]
                         found[name].append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
-            base = 0.0
-            for name in SUBJECTS:
-                middle = sorted(found[name], key=lambda one: one["cpu_ms_per_instance"])[rounds // 2]
-                base = base or middle["cpu_ms_per_instance"]
-                lines.write(json.dumps(middle, sort_keys=True) + "\n")
-                table.add_row(case, name, f"{middle['cpu_ms_per_instance']:.2f}",
-                              f"{middle['cpu_ms_per_instance'] / base:.2f}", f"{middle['mb_per_s']:.0f}",
-                              f"{max(one['peak_rss_mib'] for one in found[name]):.0f}")
+            lines[case] = {name: {**sorted(every, key=lambda one: one["cpu_ms_per_instance"])[rounds // 2], **machine,
+                                  "peak_rss_mib": max(one["peak_rss_mib"] for one in every)}
+                           for name, every in found.items()}
+            pages.keep("engine", lines[case].values())
             source.unlink()
-    Console().print(table)
+    text = page(lines, rounds)
+    if set(cases) == set(CASES):
+        pages.write("engine.md", text)
+        pages.write("engine.svg", pages.grouped(
+            "engine", [ABOUT[case] for case in lines],
+            {name: [lines[case][name]["cpu_ms_per_instance"] for case in lines] for name in SUBJECTS},
+            "CPU milliseconds an object, logarithmic", log=True, form="{:,.4g}"))
+    sys.stdout.write(text + "\n")
     return 0
+
+
+def page(lines: dict[str, dict[str, dict[str, Any]]], rounds: int) -> str:
+    machine = next(iter(lines.values()))["deid"]
+    body, times = [], {}
+    for case, subjects in lines.items():
+        base = subjects[SUBJECTS[0]]["cpu_ms_per_instance"]
+        for name, one in subjects.items():
+            times[case, name] = one["cpu_ms_per_instance"] / base
+            about = ABOUT[case] if name == SUBJECTS[0] else ""
+            body.append(f"| {about} | {name} | {one['cpu_ms_per_instance']:,.2f} | {times[case, name]:.2f} | "
+                        f"{one['mb_per_s']:,.0f} | {one['peak_rss_mib']:.0f} |")
+    aims = [f"{name} on {case} {times[case, name]:.2f} (at most {most})" for (case, name), most in AIMS.items()
+            if case in lines]
+    return "\n".join([
+        "# What one object costs", "",
+        "`make bench`: each subject in a process of its own over the same files, in turn; CPU is user and system time "
+        f"around one object. {rounds} rounds, the median. {pages.of(machine)}", "",
+        "| case | subject | CPU ms | × raw copy | MB/s | peak MiB |", "| --- | --- | ---: | ---: | ---: | ---: |",
+        *body, "", "![CPU milliseconds an object](engine.svg)", "",
+        "- `raw copy + sha256` reads, hashes and writes in pieces of 1 MiB: the least that could be done.",
+        "- `deid` is deid's own way over the same recipe, without admission, hashing or search.",
+        "- `engine` reads, hashes and rewrites. `all in` is admission, engine, the output's digest, facts, the second "
+        "look and storing.",
+        f"- Aims, as × raw copy: {'; '.join(aims)}.", ""])
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
-"""`make bench-scale`: what state costs. The whole way at three sizes of landing, and the ledger of millions of objects.
+"""`make bench-scale`: what state costs. The whole way at three sizes of landing, staging a million objects, and the
+ledger of millions.
 
 Synthetic mammograms of 3 kB, four a study, two studies a person, linked, with a clinical row a study, go from landing
 to a verified release on file:// zones. Each step runs in a process of its own. CPU is its user and system time, its
-children's too; peak is the largest process's (VmHWM). Prints tables and appends JSON lines to .bench/scale.jsonl.
+children's too; peak is the largest process's (VmHWM). Appends JSON lines to .bench/scale.jsonl. Without a word more it
+does everything and writes docs/benchmarks/scale.md and its plots; with one it does that part alone:
 
     python -m infra.bench_scale 1000 10000 100000
+    python -m infra.bench_scale --stage 1000000
     python -m infra.bench_scale --ledger 5000000
 """
 
@@ -21,16 +24,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from infra import bench_pages as pages
 
 NAME = "scale"
 SIZES = (1_000, 10_000, 100_000)
 IMAGES_A_STUDY, STUDIES_A_PERSON = 4, 2
 STEPS = ("stage", "pending shards", "deidentify", "assemble", "curate", "validate", "publish", "verify", "ledger")
 LANDED_AT = 1_700_000_000
+STAGED, RECORDED = 1_000_000, 5_000_000
 MOST_MIB, MOST_GROWTH = 1024, 1.05
 
 
@@ -93,7 +99,10 @@ def landing(folder: Path, instances: int) -> None:
             "bso_organisation_code,bso_batch_id,final_action_code,change_db_date_time")
     (folder / "episodes.csv").write_text("\n".join([head, *episodes, ""]))
     zones = (f"file://{folder.resolve()}/{zone}" for zone in ("landing", "work", "candidate", "release"))
-    (folder / "project.toml").write_text(project_text(*zones, name=NAME))
+    text = project_text(*zones, name=NAME)
+    text = text[:text.index("[[clinical]]", text.index("[[clinical]]") + 1)]        # episodes alone
+    text = re.sub(r"^\[(equipment|curate)\b[^\n]*\n.*?(?=^\[|\Z)", "", text, flags=re.M | re.S)     # no files of these
+    (folder / "project.toml").write_text(text)
     key = folder / f"{NAME}.key"
     key.touch(mode=0o600)
     key.write_text(hashlib.sha256(NAME.encode()).hexdigest() + "\n")
@@ -250,85 +259,176 @@ def ledger_step(folder: Path) -> dict[str, Any]:
     return {"objects": found.objects, "holds": found.holds, "counts": found.counts}
 
 
+# ---- staging alone -----------------------------------------------------------------------------------------------
+def stage_step(folder: Path, objects: int) -> dict[str, Any]:
+    """Stage this many new objects, all in one batch, of which only listing and headers are there: what rows cost."""
+    from pipeline import config
+    from pipeline.dicom.inspect import Inspected
+    from pipeline.stage import run
+    from pipeline.storage import Entry, open_store
+    from pipeline.synthetic.project import project_text
+
+    uid = "1.2.826.0.1.3680043.8.498."
+
+    class Landing:
+        url = "s3://landing-of-a-hospital"
+
+        def now(self) -> datetime.datetime:
+            return datetime.datetime.fromtimestamp(LANDED_AT + objects + 3600, datetime.UTC)
+
+        def list(self, _: str = "") -> Iterator[Entry]:
+            for n in range(objects):
+                when = datetime.datetime.fromtimestamp(LANDED_AT + n, datetime.UTC)
+                yield Entry(f"2024/{n // 1000:06d}/{uid}{n:020d}.dcm", 30_000_000, when, f"{n * 7919 + 10**31:032x}")
+
+    def read(_: Any, entries: Iterator[Entry], *__: Any) -> Iterator[tuple[Entry, Inspected]]:
+        for n, entry in enumerate(entries):
+            yield entry, Inspected(
+                entry.size, hashlib.sha256(entry.key.encode()).digest(), None, "1.2.840.10008.5.1.4.1.1.1.2",
+                f"{uid}1{n:030d}", f"{uid}2{n // 4:030d}", f"{uid}3{n // 4:030d}", "1.2.840.10008.1.2.1", "MG",
+                "20150101", f"LOCAL{n // 8:09d}", "HOSP-A", 160)
+
+    run.read_all = read  # type: ignore[assignment]
+    zones = [f"file://{folder.resolve()}/{zone}" for zone in ("landing", "work", "candidate", "release")]
+    (folder / "project.toml").write_text(project_text(*zones, name=NAME))
+    done = run.stage(config.load(folder / "project.toml"), Landing(), open_store(zones[1], "work"),  # type: ignore[arg-type]
+                     eligible=lambda row: None)
+    return {"objects": done.instances, "shards": done.shards}
+
+
 # ---- the whole ---------------------------------------------------------------------------------------------------
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.bench_scale", description=__doc__.split("\n\n")[0])
-    parser.add_argument("sizes", nargs="*", type=int, help=f"instances in landing; {SIZES} unless given")
-    parser.add_argument("--ledger", type=int, metavar="N", help="the ledger of N synthetic objects instead")
+    parser.add_argument("sizes", nargs="*", type=int, help="instances in landing")
+    parser.add_argument("--ledger", type=int, metavar="N", help="the ledger of N synthetic objects")
+    parser.add_argument("--stage", type=int, metavar="N", help="staging N objects that are told of and not there")
     parser.add_argument("--below", type=Path, default=Path(".bench"), metavar="DIR",
                         help="where the zones stand; on tmpfs nothing waits for a disk")
     parser.add_argument("--step", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--make", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.step or given.make:
-        from pipeline.observe import quiet
-
-        quiet()
-        result: Any = None
-        if given.step:
-            name, folder, answers = given.step
-            os.environ["TRE_KEY_DIR"] = folder
-            result = ledger_step(Path(folder)) if name == "ledger only" else step(name, Path(folder),
-                                                                                  json.loads(answers))
-        else:
-            what, folder, number = given.make
-            (ledger_zones if what == "ledger" else landing)(Path(folder), int(number))
-        sys.stdout.write(_answer(result) + "\n")
-        return 0
+        return _child(given)
     given.below.mkdir(exist_ok=True)
-    return _ledger(given.ledger, given.below) if given.ledger else _sizes(given.sizes or list(SIZES), given.below)
-
-
-def _sizes(sizes: list[int], below: Path) -> int:
-    from rich.console import Console
-    from rich.table import Table
-
-    console, out = Console(), Path(".bench")
-    out.mkdir(exist_ok=True)
-    totals: dict[int, float] = {}
-    peak = 0.0
-    for instances in sizes:
-        table = Table("step", "processes", "CPU s", "CPU ms an instance", "wall s", "peak MiB",
-                      title=f"{instances:,} instances, {os.cpu_count()} cores")
-        with tempfile.TemporaryDirectory(dir=below) as folder, (out / "scale.jsonl").open("a") as lines:
-            measured("--make", "landing", folder, str(instances))
-            every = []
-            for line in whole_way(Path(folder), instances):
-                lines.write(json.dumps(line, sort_keys=True) + "\n")
-                lines.flush()
-                every.append(line)
-                print(f"  {line['step']}", end="", file=sys.stderr, flush=True)
-                table.add_row(line["step"], str(line["processes"]), f"{line['cpu_s']:.2f}",
-                              f"{line['cpu_s'] / instances * 1000:.3f}", f"{line['wall_s']:.1f}",
-                              f"{line['peak_mib']:.0f}")
-        print(file=sys.stderr)
-        totals[instances] = sum(line["cpu_s"] for line in every)
-        peak = max(peak, *(line["peak_mib"] for line in every))
-        table.add_row("all", "", f"{totals[instances]:.2f}", f"{totals[instances] / instances * 1000:.3f}",
-                      f"{sum(line['wall_s'] for line in every):.1f}", f"{max(x['peak_mib'] for x in every):.0f}")
-        console.print(table)
-    console.print(f"largest process {peak:.0f} MiB (at most {MOST_MIB})")
-    good = peak <= MOST_MIB
-    for small, large in pairwise(sizes):
-        growth = totals[large] / totals[small] / (large / small)
-        console.print(f"{small:,} to {large:,}: {growth:.3f} × linear in CPU (at most {MOST_GROWTH})")
+    every = not (given.sizes or given.stage or given.ledger)
+    machine = pages.machine()
+    lines = [{**machine, **line} for line in _sizes(given.sizes or (SIZES if every else ()), given.below)]
+    if every or given.stage:
+        lines.append({**machine, **_alone("stage", given.stage or STAGED, given.below)})
+    if every or given.ledger:
+        lines.append({**machine, **_alone("ledger", given.ledger or RECORDED, given.below)})
+    pages.keep("scale", lines)
+    if every:
+        pages.write("scale.md", page(lines))
+        for name, svg in plots(lines).items():
+            pages.write(name, svg)
+    good = max(line["peak_mib"] for line in lines) <= MOST_MIB
+    sizes = sorted({line["instances"] for line in lines if line["bench"] == "scale"})
     if len(sizes) > 1:
-        good &= totals[sizes[-1]] / totals[sizes[0]] / (sizes[-1] / sizes[0]) <= MOST_GROWTH
+        good &= _growth(_totals(lines), sizes[0], sizes[-1]) <= MOST_GROWTH
     return 0 if good else 1
 
 
-def _ledger(objects: int, below: Path) -> int:
-    out = Path(".bench")
-    out.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=below) as folder, (out / "scale.jsonl").open("a") as lines:
-        measured("--make", "ledger", folder, str(objects))
-        found = measured("--step", "ledger only", folder, "{}")
-        result = found.pop("result")
-        line = {"bench": "ledger", "objects": result["objects"], "holds": result["holds"], **found}
-        lines.write(json.dumps(line, sort_keys=True) + "\n")
-    print(f"{result['objects']:,} objects: {found['cpu_s']} CPU s, {found['wall_s']} s, {found['peak_mib']} MiB, "
-          f"identity {'holds' if result['holds'] else 'is broken'}; {json.dumps(result['counts'])}")
-    return 0 if result["holds"] and result["objects"] == objects and found["peak_mib"] <= MOST_MIB else 1
+def _child(given: Any) -> int:
+    from pipeline.observe import quiet
+
+    quiet()
+    result: Any = None
+    if given.step:
+        name, folder, answers = given.step
+        os.environ["TRE_KEY_DIR"] = folder
+        if name == "ledger alone":
+            result = ledger_step(Path(folder))
+        elif name == "stage alone":
+            result = stage_step(Path(folder), json.loads(answers))
+        else:
+            result = step(name, Path(folder), json.loads(answers))
+    else:
+        what, folder, number = given.make
+        (ledger_zones if what == "ledger" else landing)(Path(folder), int(number))
+    sys.stdout.write(_answer(result) + "\n")
+    return 0
+
+
+def _sizes(sizes: Sequence[int], below: Path) -> Iterator[dict[str, Any]]:
+    for instances in sizes:
+        with tempfile.TemporaryDirectory(dir=below) as folder:
+            measured("--make", "landing", folder, str(instances))
+            for line in whole_way(Path(folder), instances):
+                _say(f"{instances:,}", line)
+                yield line
+
+
+def _alone(what: str, objects: int, below: Path) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(dir=below) as folder:
+        if what == "ledger":
+            measured("--make", "ledger", folder, str(objects))
+        found = measured("--step", f"{what} alone", folder, json.dumps(objects))
+    result = found.pop("result")
+    if result["objects"] != objects or not result.get("holds", True):
+        raise SystemExit(f"{what} did not treat {objects} objects")
+    line = {"bench": what, "step": f"{what} alone", "objects": objects, **found}
+    _say(f"{objects:,}", line)
+    return line
+
+
+def _say(size: str, line: dict[str, Any]) -> None:
+    print(f"{size:>9}  {line['step']:<15} {line['cpu_s']:8.1f} CPU s {line['wall_s']:8.1f} s "
+          f"{line['peak_mib']:7.0f} MiB", flush=True)
+
+
+def _totals(lines: list[dict[str, Any]]) -> dict[int, float]:
+    sizes = {line["instances"] for line in lines if line["bench"] == "scale"}
+    return {n: sum(x["cpu_s"] for x in lines if x.get("instances") == n) for n in sorted(sizes)}
+
+
+def _growth(totals: dict[int, float], small: int, large: int) -> float:
+    return totals[large] / totals[small] / (large / small)
+
+
+# ---- the page ----------------------------------------------------------------------------------------------------
+def page(lines: list[dict[str, Any]]) -> str:
+    found = {(x["step"], x["instances"]): x for x in lines if x["bench"] == "scale"}
+    totals = _totals(lines)
+    sizes = list(totals)
+    peaks = {n: max(x["peak_mib"] for (_, size), x in found.items() if size == n) for n in sizes}
+    body = ["| " + " | ".join([name, *(f"{found[name, n]['cpu_s']:.1f} | {found[name, n]['peak_mib']:.0f}"
+                                       for n in sizes)]) + " |" for name in STEPS]
+    body.append("| " + " | ".join(["all", *(f"{totals[n]:.1f} | {peaks[n]:.0f}" for n in sizes)]) + " |")
+    alone = {x["bench"]: x for x in lines if x["bench"] != "scale"}
+    stage, ledger = alone["stage"], alone["ledger"]
+    steps = ", ".join(f"{_growth(totals, a, b):.2f} from {a:,} to {b:,}" for a, b in pairwise(sizes))
+    most = max(x["peak_mib"] for x in lines)
+    return "\n".join([
+        "# Scale of state", "",
+        "`make bench-scale` takes synthetic mammograms of 3 kB (four a study, two studies a person, linked, a clinical "
+        "row a study) from landing to a verified release. Small files on purpose: this measures what state costs, not "
+        "pixels. Each step runs in a process of its own (`deidentify`: one a shard of 20,000); peak is the largest "
+        f"process's, its children's too. {pages.of(lines[0])}", "",
+        "CPU seconds, and the largest process in MiB:", "",
+        "| step | " + " | ".join(f"{n:,} |" for n in sizes) + " |", "| --- |" + " ---: | ---: |" * len(sizes), *body, "",
+        f"Against linear growth in CPU: {steps}, {_growth(totals, sizes[0], sizes[-1]):.2f} over all (at most "
+        f"{MOST_GROWTH}; the start of {len(STEPS)} processes weighs on the small sizes).", "",
+        "![CPU milliseconds an image](scale-growth.svg)", "", "![The largest process](scale-memory.svg)", "",
+        f"Staging {stage['objects']:,} new objects in one batch, which are listed and not read (names and UIDs as long "
+        f"as a hospital's): {stage['cpu_s']:.0f} CPU seconds, {stage['peak_mib']:.0f} MiB.", "",
+        f"The ledger of {ledger['objects']:,} objects (ten batches; published, rejected, duplicate, quarantined, "
+        f"withheld), written to Parquet and checked as a set: {ledger['cpu_s']:.0f} CPU seconds, "
+        f"{ledger['peak_mib']:.0f} MiB, and the identity holds.", "",
+        f"The largest process of all takes {most:,.0f} MiB; at most {MOST_MIB:,} is the aim.", ""])
+
+
+def plots(lines: list[dict[str, Any]]) -> dict[str, str]:
+    found = {(x["step"], x["instances"]): x for x in lines if x["bench"] == "scale"}
+    sizes = sorted({n for _, n in found})
+    heavy = sorted(STEPS, key=lambda name: -found[name, sizes[-1]]["cpu_s"])[:4]
+    large = sorted(STEPS, key=lambda name: -found[name, sizes[-1]]["peak_mib"])[:5]
+    each = {"all": [_totals(lines)[n] / n * 1000 for n in sizes]}
+    each |= {name: [found[name, n]["cpu_s"] / n * 1000 for n in sizes] for name in heavy}
+    memory = {name: [found[name, n]["peak_mib"] for n in sizes] for name in large}
+    return {"scale-growth.svg": pages.lines("scale-growth", sizes, each, "images", "CPU milliseconds an image"),
+            "scale-memory.svg": pages.lines("scale-memory", sizes, memory, "images", "largest process, MiB",
+                                            most=(MOST_MIB, "1 GiB"))}
 
 
 if __name__ == "__main__":
