@@ -112,10 +112,10 @@ class Concepts:
         return self.units.get(code) or (dictionary_meaning(code) if code[1] == "UCUM" else None)
 
 
-    def vocabulary(self) -> frozenset[tuple[str, str]]:
+    def vocabulary(self) -> frozenset[tuple[bytes, bytes]]:
         """Return every (code value, meaning) that may be written: what the search of the output may take for a
         dictionary's word, and not for somebody's name."""
-        return _standard_words() | frozenset((code[0], said) for codes in (self.meanings, self.units)
+        return _standard_words() | frozenset((code[0].encode(), said.encode()) for codes in (self.meanings, self.units)
                                              for code, said in codes.items())
 
 
@@ -152,10 +152,11 @@ def _dictionaries() -> tuple[dict[Code, str], dict[str, str]]:
 
 
 @cache
-def _standard_words() -> frozenset[tuple[str, str]]:
+def _standard_words() -> frozenset[tuple[bytes, bytes]]:
     meanings, newer = _dictionaries()
-    old = {(code, meanings[new, "SCT"]) for code, new in newer.items() if (new, "SCT") in meanings}
-    return frozenset((code, said) for (code, _), said in meanings.items()) | old
+    said = [(code, meaning) for (code, _), meaning in meanings.items()]
+    said += [(code, meanings[new, "SCT"]) for code, new in newer.items() if (new, "SCT") in meanings]
+    return frozenset((code.encode(), meaning.encode()) for code, meaning in said)
 
 
 def lint(path: str | Path) -> list[Flaw]:

@@ -22,7 +22,6 @@ from pipeline.deidentify.tokens import MULTIPLIER, TOKEN_TAGS, Collected, Tokens
 
 __all__ = ["TOKEN_TAGS", "Collected", "Hit", "Tokens", "search"]
 
-MEANING, CODE_VALUES = 0x00080104, (0x00080100, 0x00080119)
 OPAQUE = 8              # bytes that a token has at least to be found in a value that is not text
 FREE = frozenset(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"))
 TEXT = FREE | {"AS", "DA", "DS", "DT", "IS", "TM", "UI"}
@@ -32,6 +31,11 @@ _CLASSES = bytes(48 if 48 <= c <= 57 else 97 if 97 <= c <= 122 else c if c in b"
 _LETTER = r"[^\W_\u2e80-\U0010ffff]"     # or digit; not of a script without spaces between words
 # One letter or digit after a value may be the next element's group: whether it is a whole word is seen when decoded.
 _DEFLATED = b"\2\0\x10\0UI\x16\x001.2.840.10008.1.2.1.99"     # Transfer Syntax UID of the file meta information
+_CONTENT = (b"\x40\0\x30\xa7", b"\0\x40\xa7\x30")        # Content Sequence, in either byte order
+_CODES = tuple(re.compile(pattern, re.DOTALL) for pattern in (      # code value, scheme, length of the meaning
+    rb"\x08\x00\x00\x01SH.\x00([ -~]{1,16})\x08\x00\x02\x01SH.\x00([ -~]{1,16})\x08\x00\x04\x01LO(.)\x00",
+    rb"\x08\x00\x00\x01.\x00{3}([ -~]{1,16})\x08\x00\x02\x01.\x00{3}([ -~]{1,16})\x08\x00\x04\x01(.)\x00{3}",
+    rb"\x00\x08\x01\x00SH\x00.([ -~]{1,16})\x00\x08\x01\x02SH\x00.([ -~]{1,16})\x00\x08\x01\x04LO\x00(.)"))
 _TEN = re.compile(rb"000(?:0000000|[ -]000[ -]0000)(?![0a]{2})")
 _INWARD = re.compile(rb"0aa(?![0a]{2})")
 _OUTWARD = re.compile(rb"(?:^|[^a-z0-9])([a-z]{1,2}[0-9][0-9a-z]? ?)\Z")
@@ -71,16 +75,29 @@ def search(header: bytes, tokens: Tokens, dates: Mapping[int, AbstractSet[str]] 
     """
     if _DEFLATED in header[:2048]:
         return [Hit(None, "deflated")]      # nothing can be seen, and nothing of the product writes it
+    if tokens.vocabulary and any(tag in header for tag in _CONTENT):
+        header = _without_meanings(header, tokens.vocabulary)
     low = header.lower()
     suspects = {*_words(low, tokens), *_uids(low, tokens), *_patterns(low, tokens),
                 *_dates(low, tokens.dates if dates is None else dates)}
     if not suspects:
         return []
     try:
-        hits = _confirm(header, suspects, tokens.vocabulary)
+        hits = _confirm(header, suspects)
     except Exception:  # noqa: BLE001 - whatever pydicom stumbles over: not being able to look is not a clean bill
         hits = {Hit(None, suspect.kind) for suspect in suspects}
     return sorted(hits, key=lambda hit: (-1 if hit.tag is None else hit.tag, hit.kind))
+
+
+def _without_meanings(header: bytes, vocabulary: AbstractSet[tuple[bytes, bytes]]) -> bytes:
+    """Return a report with spaces for every code's meaning that is the dictionary's: Breast is nobody's name there."""
+    out = bytearray(header)
+    for pattern in _CODES:
+        for match in pattern.finditer(header):
+            start, length = match.end(), match[3][0]
+            if (match[1].rstrip(b" "), header[start:start + length].rstrip(b" ")) in vocabulary:
+                out[start:start + length] = b" " * length
+    return bytes(out)
 
 
 def _words(low: bytes, tokens: Tokens) -> Iterator[_Suspect]:
@@ -156,7 +173,7 @@ def _unless(tokens: Tokens, kind: str, found: bytes) -> Iterator[_Suspect]:
         yield _Suspect(kind, text, found)
 
 
-def _confirm(header: bytes, suspects: AbstractSet[_Suspect], vocabulary: AbstractSet[tuple[str, str]]) -> set[Hit]:
+def _confirm(header: bytes, suspects: AbstractSet[_Suspect]) -> set[Hit]:
     """Return where the suspects stand."""
     from pydicom import dcmread
 
@@ -164,7 +181,7 @@ def _confirm(header: bytes, suspects: AbstractSet[_Suspect], vocabulary: Abstrac
         warnings.simplefilter("ignore")     # pydicom's warnings quote values
         data_set = dcmread(io.BytesIO(header), stop_before_pixels=True, force=True)
         elements = [(None, "OB", (data_set.preamble or b"").lower(), ""), *_elements(data_set.file_meta, None),
-                    *_elements(data_set, None, vocabulary)]
+                    *_elements(data_set, None)]
     hits = {Hit(tag, suspect.kind) for tag, vr, raw, text in elements for suspect in suspects
             if _holds(suspect, tag, vr, raw, text)}
     return hits | {Hit(None, s.kind) for s in suspects if not any(s.form in raw for _, _, raw, _ in elements)}
@@ -201,20 +218,8 @@ def _whole_word(word: str, text: str) -> bool:
     return re.search(rf"(?<!{_LETTER}){re.escape(word)}(?!{_LETTER})", text) is not None
 
 
-def _code(data_set: Any, meaning: str) -> tuple[str, str]:
-    """Return the code value that stands beside a meaning, and the meaning."""
-    for tag in CODE_VALUES:
-        if tag in data_set and isinstance(value := data_set.get_item(tag).value, bytes):
-            return value.strip(b" \0").decode("ascii", "replace"), meaning.strip(" \0")
-    return "", meaning
-
-
-def _elements(data_set: Any, codecs: list[str] | None, vocabulary: AbstractSet[tuple[str, str]] = frozenset(),
-              ) -> Iterator[tuple[int | None, str, bytes, str]]:
-    """Yield (tag, VR, raw value in lower case, text as `plain`) of every element at every depth but sequences.
-
-    A code's meaning that the vocabulary gives it has no text: Breast is no woman's name there.
-    """
+def _elements(data_set: Any, codecs: list[str] | None) -> Iterator[tuple[int | None, str, bytes, str]]:
+    """Yield (tag, VR, raw value in lower case, text as `plain`) of every element at every depth but sequences."""
     from pydicom.charset import convert_encodings, decode_bytes, default_encoding
     from pydicom.datadict import dictionary_VR
     from pydicom.dataelem import RawDataElement
@@ -233,12 +238,10 @@ def _elements(data_set: Any, codecs: list[str] | None, vocabulary: AbstractSet[t
                 vr = "UN"
         if vr == "SQ":
             for item in data_set[tag].value or ():
-                yield from _elements(item, codecs, vocabulary)
+                yield from _elements(item, codecs)
         elif isinstance(element, RawDataElement):
             raw = element.value if isinstance(element.value, bytes) else b""
             text = decode_bytes(raw, codecs, PN_DELIMS if vr == "PN" else TEXT_VR_DELIMS) if vr in TEXT else ""
-            if tag == MEANING and _code(data_set, text) in vocabulary:
-                text = ""
             yield int(tag), vr, raw.lower(), plain(text)
         else:
             values = element.value if isinstance(element.value, list | tuple) or element.VM > 1 else [element.value]

@@ -116,12 +116,12 @@ class Tokens:
     uids: frozenset[bytes] = frozenset()
     exceptions: frozenset[str] = frozenset()
     short: int = 0
-    vocabulary: AbstractSet[tuple[str, str]] = frozenset()      # (code value, meaning): dictionaries' words, nobody's
+    vocabulary: AbstractSet[tuple[bytes, bytes]] = frozenset()      # (code value, meaning) of dictionaries
 
     @classmethod
     def of(cls, values: Iterable[tuple[str, str]], dates: Mapping[int, AbstractSet[str]] | None = None,
            uids: Iterable[str] = (), exceptions: Iterable[str] = (),
-           vocabulary: AbstractSet[tuple[str, str]] = frozenset()) -> Tokens:
+           vocabulary: AbstractSet[tuple[bytes, bytes]] = frozenset()) -> Tokens:
         """Return the tokens of (kind, text) pairs; kinds as in TOKEN_TAGS. `exceptions` are approved words."""
         passed = frozenset(map(plain, exceptions))
         words: dict[str, tuple[str, set[str]]] = {}
@@ -157,7 +157,8 @@ MULTIPLIER = 2_654_435_761      # Knuth's, for 32-bit multiplicative hashing
 class Collected:
     """Gathers what the inputs of one person say, header by header."""
 
-    def __init__(self, exceptions: Iterable[str] = (), vocabulary: AbstractSet[tuple[str, str]] = frozenset()) -> None:
+    def __init__(self, exceptions: Iterable[str] = (),
+                 vocabulary: AbstractSet[tuple[bytes, bytes]] = frozenset()) -> None:
         self.values: set[tuple[str, str]] = set()
         self.uids: set[str] = set()
         self.dates: dict[int, set[str]] = {}

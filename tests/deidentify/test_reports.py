@@ -28,6 +28,7 @@ from reports_kit import (
 )
 
 from pipeline import layout
+from pipeline.deidentify import second_look
 from pipeline.deidentify.content import extract
 from pipeline.deidentify.keys import Key
 from pipeline.deidentify.plan import RECIPES, PlanSet
@@ -402,12 +403,21 @@ def test_an_event_of_a_report_and_of_an_image_stay_one(part, pseudonyms):
     assert event == content[3][0].IrradiationEventUID == pseudonyms.uid("1.2.3.4.5")
 
 
+@pytest.mark.parametrize("syntax", ["explicit", "implicit", "big"])
 @pytest.mark.parametrize("where, outcome", [
     (said(DCM.XRayGrid, DCM.FixedGrid), "pending"),             # the dictionary's word
     (text(DCM.DeviceObserverModelName, "fixed to the wall"), "quarantined/residual_identifier"),
 ])
-def test_a_dictionary_s_word_is_nobody_s_name_but_in_free_text_it_is(part, where, outcome):
-    assert part(report(where, PatientName="FIXED^OLWEN"))[0] == {outcome: 1}
+def test_a_dictionary_s_word_is_nobody_s_name_but_in_free_text_it_is(part, where, outcome, syntax):
+    assert part(report(where, PatientName="FIXED^OLWEN", syntax=syntax))[0] == {outcome: 1}
+
+
+@pytest.mark.parametrize("value, meaning, found", [("111641", "Fixed grid", False), ("111641", "Fixed grids", True),
+                                                   ("111640", "Fixed grid", True), ("111641", "Grid of Fixed", True)])
+def test_only_the_meaning_that_the_dictionary_gives_the_code_is_passed_over(plan, value, meaning, found):
+    data = report(said(DCM.XRayGrid, Code(value, "DCM", meaning)))
+    tokens = second_look.Tokens.of([("name", "FIXED^OLWEN")], vocabulary=plan.concepts.vocabulary())
+    assert bool(second_look.search(data, tokens)) == found
 
 
 @pytest.mark.parametrize("tell", [
