@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 from typing import Any
 
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
@@ -20,6 +21,8 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
     RLELossless,
 )
+
+from pipeline.synthetic import quick
 
 SYNTAXES = {
     "explicit": ExplicitVRLittleEndian,
@@ -109,6 +112,7 @@ def add_pixels(
         frames = [jpeg(frame, ds.Rows, ds.Columns, syntax, comment) + tail for frame in frames]
         ds.PixelData = encapsulate(frames)
         ds["PixelData"].VR = "OB"
+        ds["PixelData"].is_undefined_length = True
         if syntax == "jpeg":
             ds.LossyImageCompression = "01"
             ds.LossyImageCompressionRatio = "4"
@@ -146,7 +150,15 @@ def part10(ds: Dataset, syntax: str = "explicit", preamble: bytes | None = None,
     for keyword, value in given.items():
         if value is not None:
             setattr(file_meta, keyword, value)
-    whole = FileDataset("", ds, preamble=(preamble or b"").ljust(128, b"\x00"), file_meta=file_meta,
+    start = (preamble or b"").ljust(128, b"\x00")
+    if syntax not in ("deflated", "big") and not meta:
+        try:
+            meta_bytes = quick.data_set(file_meta, False)
+            length = struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(meta_bytes))
+            return start + b"DICM" + length + meta_bytes + quick.data_set(ds, syntax == "implicit")
+        except quick.NotPlain:
+            pass
+    whole = FileDataset("", ds, preamble=start, file_meta=file_meta,
                         is_implicit_VR=syntax == "implicit", is_little_endian=syntax != "big")
     buffer = io.BytesIO()
     whole.save_as(buffer, enforce_file_format=all(value is not None for value in given.values()))

@@ -6,13 +6,17 @@ Codes are SNOMED's as PS3.16 CID 4014 (views) and CID 4009 (anatomy) use them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
+from pydicom.tag import BaseTag, Tag
 
 # (SRT, SCT, meaning): the retired SNOMED-RT style codes are what most stored mammograms hold.
 VIEWS = {
@@ -90,10 +94,15 @@ def put(ds: Dataset, elements: Mapping[str, Any]) -> None:
             value = list(value)
             if all(isinstance(one, Dataset) for one in value) and (value or dictionary_VR(tag) == "SQ"):
                 value = Items(value)
-        if hexed:
-            ds.add_new(tag, dictionary_VR(tag), value)
-        else:
-            setattr(ds, name, value)
+        at, kind = _known(tag)
+        ds[at] = DataElement(at, kind, value, validation_mode=IGNORE)       # hostile values are wanted as they are
+
+
+@functools.cache
+def _known(tag: str | int) -> tuple[BaseTag, str]:
+    """Return tag and VR of a keyword, or of a tag as a number. Raises KeyError."""
+    at = Tag(tag)
+    return at, dictionary_VR(at)
 
 
 def mammography(vendor: Vendor, view: str, laterality: str, intent: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.synthetic import encode, files
+from pipeline.synthetic import encode, files, quick
 from pipeline.synthetic.headers import VENDORS
 
 KINDS = ("mammogram", "tomosynthesis", "ct", "secondary_capture", "dose_report", "cad")
@@ -112,6 +112,19 @@ def test_identities_planted_in_streams_preamble_and_overlay() -> None:
     data = files.mammogram(preamble=b"MZ hello", overlay=True)
     assert data[:8] == b"MZ hello" and data[128:132] == b"DICM"
     assert len(read(data)[0x60003000].value) == 64 * 48 // 8
+
+
+@pytest.mark.parametrize("syntax", ["explicit", "implicit", "rle", "jpeg", "jpeg2000"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_quick_writer_writes_what_pydicom_writes(kind: str, syntax: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"transfer_syntax": syntax, "overlay": True, "nhs_number": "9990000018", "manufacturer": "SIEMENS"}
+    quickly = getattr(files, kind)(**options)
+
+    def not_plain(*_: object) -> bytes:
+        raise quick.NotPlain
+
+    monkeypatch.setattr(quick, "data_set", not_plain)
+    assert getattr(files, kind)(**options) == quickly
 
 
 def test_an_unknown_option_is_refused() -> None:
