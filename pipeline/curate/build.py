@@ -73,13 +73,7 @@ def build(
         malformed += events.write(db, candidate, project, parts, held, spill.folder)
         malformed += measurements.write(db, candidate, project, parts, held, spill.folder)
         db.register("versions", known.versions)
-        for name in ("flat", *events.TABLES):
-            path = spill.folder / (name if name == "flat" else f"{name}.parquet")
-            db.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{path}')")      # noqa: S608
-        exposures.images(db)
-        exposures.reports(db)
-        exposures.join(db)
-        exposures.discrepancies(db)
+        exposures.make(db, spill.folder / "flat", spill.folder)
         db.execute(_AGREED)
         for schema, sql in _SQL:
             made.add(schema, db, sql)
@@ -131,13 +125,13 @@ _SQL: tuple[tuple[Table, str], ...] = (
     (INSTANCES, """
         SELECT f.instance AS sop_instance_uid, f.series AS series_uid, f.study AS study_uid, f.patient AS patient_id,
                f.digest AS sha256, m.exposure_id, f.* EXCLUDE (instance, series, study, patient, digest, sha256)
-        FROM flat f LEFT JOIN (SELECT DISTINCT instance, exposure_id FROM member) m USING (instance)
+        FROM flat f LEFT JOIN shown m USING (instance)
         ORDER BY f.instance, f.key"""),
-    (EXPOSURES, f"SELECT * FROM ({exposures.select()}) ORDER BY exposure_id, sop_instance_uid"),  # noqa: S608
+    (EXPOSURES, "SELECT * FROM exposure ORDER BY exposure_id, sop_instance_uid"),
     (DISCREPANCIES, """
-        SELECT coalesce(w.exposure_id, m.exposure_id) AS exposure_id, report_uid, w.study AS study_uid,
-               w.patient AS patient_id, quantity, kind, header_value, report_value, header_term, report_term, tolerance
-        FROM wrong_rows w LEFT JOIN member m USING (instance) ORDER BY ALL"""),
+        SELECT exposure_id, report_uid, study AS study_uid, patient AS patient_id, quantity, kind, header_value,
+               report_value, header_term, report_term, tolerance
+        FROM wrong_row ORDER BY ALL"""),
     (ACCUMULATED_DOSES, """
         SELECT study AS study_uid, patient AS patient_id, * EXCLUDE (study, patient) FROM totals
         ORDER BY report_uid, quantity, laterality, plane, value"""),
@@ -162,7 +156,7 @@ def _contradictions(db: duckdb.DuckDBPyConnection) -> dict[str, int]:
 def _unusable(db: duckdb.DuckDBPyConnection) -> Counter[str]:
     """Count, by column, the values that were left out because they cannot be what they say."""
     kinds = "('zero', 'implausible', 'unit_unknown', 'unit_contradiction', 'unknown_term', 'several_values')"
-    rows = db.execute(f"SELECT quantity, count(*) FROM wrong_rows WHERE kind IN {kinds} GROUP BY ALL")  # noqa: S608
+    rows = db.execute(f"SELECT quantity, count(*) FROM wrong_row WHERE kind IN {kinds} GROUP BY ALL")  # noqa: S608
     return Counter(dict(rows.fetchall()))
 
 

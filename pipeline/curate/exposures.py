@@ -20,6 +20,7 @@ What is left of the reports is exposures without an image. The image's value sta
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.curate.limits import QUANTITIES, TERMS, Quantity
@@ -49,6 +50,60 @@ def _list(words: tuple[str, ...]) -> str:
     return ", ".join(f"'{word}'" for word in words)
 
 
+_STUDIES_OF = 150_000       # images that are worked on at once: whole studies, since nothing here spans two
+
+
+def make(db: duckdb.DuckDBPyConnection, flat: Path, folder: Path) -> None:
+    """Make the tables `exposure`, `shown` (instance, exposure_id) and `wrong_row` from the file of all images and, of
+    the reports, <folder>/{events,totals,wrong,rejected}.parquet. Leaves the views `flat`, `events` and `totals` of all.
+    """
+    def views(images: str, where: str) -> None:
+        db.execute(f"CREATE OR REPLACE VIEW flat AS SELECT * FROM read_parquet('{images}')")        # noqa: S608
+        for name in ("events", "totals", "wrong"):
+            path = folder / f"{name}.parquet"
+            db.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM read_parquet('{path}') {where}")  # noqa: S608
+        db.execute(f"CREATE OR REPLACE VIEW rejected AS SELECT DISTINCT instance"  # noqa: S608
+                   f" FROM read_parquet('{folder / 'rejected.parquet'}')")
+
+    views(str(flat), "")
+    # Event UIDs that studies or people share: by hash, so that what does not fit in memory can wait on disk.
+    db.execute("""
+        CREATE TABLE shared AS
+        SELECT event_uid FROM (SELECT event_uid, hash(study, patient) AS h FROM flat WHERE event_uid IS NOT NULL
+                               UNION ALL SELECT event_uid, hash(study, patient) FROM events WHERE event_uid IS NOT NULL)
+        GROUP BY event_uid HAVING min(h) <> max(h)""")
+    row = db.execute("SELECT count(*) FROM flat").fetchone()
+    pieces = -(-(row[0] if row else 0) // _STUDIES_OF) or 1
+    if pieces > 1:
+        db.execute(f"""
+            COPY (SELECT *, (hash(study) % {pieces})::INT AS piece FROM flat) TO '{folder / 'pieces'}'
+            (FORMAT parquet, PARTITION_BY (piece), COMPRESSION zstd)""")        # noqa: S608
+    for piece in range(pieces):
+        if pieces > 1:
+            if not (folder / "pieces" / f"piece={piece}").exists():
+                continue
+            views(f"{folder}/pieces/piece={piece}/*.parquet", f"WHERE hash(study) % {pieces} = {piece}")
+        _piece(db)
+    views(str(flat), "")
+
+
+def _piece(db: duckdb.DuckDBPyConnection) -> None:
+    images(db)
+    reports(db)
+    join(db)
+    discrepancies(db)
+    for table, sql in (
+        ("exposure", select()),
+        ("shown", "SELECT DISTINCT instance, exposure_id FROM member"),
+        ("wrong_row", "SELECT w.* REPLACE (coalesce(w.exposure_id, m.exposure_id) AS exposure_id)"
+                      " FROM wrong_rows w LEFT JOIN member m USING (instance)"),
+    ):
+        db.execute(f"CREATE TABLE IF NOT EXISTS {table} AS {sql} LIMIT 0")
+        db.execute(f"INSERT INTO {table} BY NAME {sql}")
+    for table in ("img", "reused", "member", "event", "header", "matched", "joined", "wrong_rows"):
+        db.execute(f"DROP TABLE {table}")
+
+
 def images(db: duckdb.DuckDBPyConnection) -> None:
     """Make `member` (instance, exposure_id, gid, event, rank, n, stated) from `flat`, and begin `wrong_rows`."""
     db.execute(f"""
@@ -65,9 +120,9 @@ def images(db: duckdb.DuckDBPyConnection) -> None:
           patient VARCHAR, quantity VARCHAR, kind VARCHAR, header_value DOUBLE, report_value DOUBLE,
           header_term VARCHAR, report_term VARCHAR, tolerance DOUBLE);
         CREATE TABLE reused AS
+        SELECT event_uid FROM shared UNION
         SELECT event_uid FROM img WHERE event_uid IS NOT NULL GROUP BY event_uid
-        HAVING count(DISTINCT patient) > 1 OR count(DISTINCT study) > 1 OR count(DISTINCT laterality) > 1
-          OR count(DISTINCT view) > 1;
+        HAVING count(DISTINCT laterality) > 1 OR count(DISTINCT view) > 1;
         INSERT INTO wrong_rows BY NAME
         SELECT instance, study, patient, 'exposure' AS quantity, 'event_uid_reused' AS kind
         FROM img SEMI JOIN reused USING (event_uid) WHERE stated;
@@ -210,7 +265,8 @@ def join(db: duckdb.DuckDBPyConnection) -> None:
                coalesce(h.device_id, r.device_id) AS device_id, {values}
         FROM head h LEFT JOIN matched m USING (exposure_id) FULL JOIN event r ON r.id = m.id
         LEFT JOIN (SELECT DISTINCT exposure_id FROM member) t ON t.exposure_id = r.event_uid AND h.exposure_id IS NULL
-        LEFT JOIN (SELECT event_uid FROM event WHERE event_uid IS NOT NULL GROUP BY event_uid HAVING count(*) > 1) u
+        LEFT JOIN (SELECT event_uid FROM event WHERE event_uid IS NOT NULL GROUP BY event_uid HAVING count(*) > 1
+                   UNION SELECT event_uid FROM shared) u
           ON u.event_uid = r.event_uid AND h.exposure_id IS NULL;
         DROP TABLE head""")     # noqa: S608
 
