@@ -1,5 +1,6 @@
 """Mean glandular dose: hand-worked values, every reason why there is none, properties."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -36,6 +37,10 @@ s,,W,Rh,,,,,1.25,made up
 t,Model A,,,,,40,,0.95,made up
 t,Model A,,,,,60,,0.85,made up
 """
+
+
+ROW_REASONS = ("wrong_number_of_cells", "bad_number", "bad_date", "dates_reversed", "no_serial_number", "no_spectrum",
+               "out_of_range", "dates_overlap", "repeated", "valid_too_short")
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +135,10 @@ def test_without_a_factor_table_every_exposure_still_has_its_row():
     assert one(None, modality="CR")["not_computed"] == "not_mammography"
 
 
-def test_every_reason_has_a_meaning():
+def test_every_reason_has_a_meaning_and_stands_in_the_page():
+    page = (Path(__file__).parents[2] / "docs" / "glandular-dose.md").read_text()
     assert set(MEANINGS) == set(NotComputed)
+    assert not [why for why in (*NotComputed, *ROW_REASONS) if f"`{why}`" not in page]
 
 
 def test_made_up_factors_mark_every_row(tmp_path):
