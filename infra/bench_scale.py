@@ -406,7 +406,8 @@ def page(lines: list[dict[str, Any]]) -> str:
         "pixels. Each step runs in a process of its own (`deidentify`: one a shard of 20,000); peak is the largest "
         f"process's, its children's too. {pages.of(lines[0])}", "",
         "CPU seconds, and the largest process in MiB:", "",
-        "| step | " + " | ".join(f"{n:,} |" for n in sizes) + " |", "| --- |" + " ---: | ---: |" * len(sizes), *body, "",
+        "| step | " + " | ".join(f"{n:,} |" for n in sizes) + " |", "| --- |" + " ---: | ---: |" * len(sizes), *body,
+        "",
         f"Against linear growth in CPU: {steps}, {_growth(totals, sizes[0], sizes[-1]):.2f} over all (at most "
         f"{MOST_GROWTH}; the start of {len(STEPS)} processes weighs on the small sizes).", "",
         "![CPU milliseconds an image](scale-growth.svg)", "", "![The largest process](scale-memory.svg)", "",

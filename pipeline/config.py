@@ -95,6 +95,8 @@ class Deidentify(Section):
     keep_times: bool = False
     accept_crosswalk_changes: bool = False
     residual_exceptions: tuple[str, ...] = ()               # approved words that the residual search passes over
+    limit_seconds: float = Field(default=30, ge=1, le=86_400)   # of one object: to stage it, to de-identify it
+    limit_bytes: int = Field(default=1 << 30, ge=1 << 26)   # of memory likewise; what goes over either is left out
 
 
 class Column(Section):
@@ -211,7 +213,8 @@ class ProjectConfig(Section):
         """Return what of the file changes a dataset, as canonical JSON: no zones, no titles, no sizes of shards."""
         doc = self.model_dump(mode="json", by_alias=True, exclude={"zones", "stage", "approve", "path"})
         for people_or_table in (doc["eligibility"]["people"], doc["deidentify"], *doc["clinical"]):
-            for key in ("list", "max_age_days", "crosswalk", "accept_crosswalk_changes", "file"):
+            for key in ("list", "max_age_days", "crosswalk", "accept_crosswalk_changes", "file", "limit_seconds",
+                        "limit_bytes"):
                 people_or_table.pop(key, None)
         if self.audit == Audit():
             del doc["audit"]

@@ -44,6 +44,11 @@ class Limits:
     bytes_per_second: int = 16 << 20
     fetch_seconds: float = 900.0
 
+    @classmethod
+    def of(cls, limit_seconds: float, limit_bytes: int) -> Limits:
+        """Return the limits that a project file gives in [deidentify]."""
+        return cls(limit_seconds, limit_bytes >> 20)
+
 
 LIMITS = Limits()
 _READING = struct.Struct("<qdq")        # object in hand or -1, when its time is up, whether it is being fetched

@@ -49,15 +49,17 @@ def pending_shards(project: Project) -> list[Result]:
 def deidentify(project: Project, batch: str, shard: int) -> Result:
     """De-identify one shard into its part. Result: part, counts by `status` or `status/reason`."""
     from pipeline.deidentify.shard import Job, run
+    from pipeline.isolate import Limits
 
     side = Identifiable(project)
     decided = side.decided(batch, shard)
     part = side.part(decided)
     if side.work.stat(layout.outcomes(side.config.name, part)) is not None:
         return {"part": part, "counts": {}, "done_before": True}
+    limits = Limits.of(side.config.deidentify.limit_seconds, side.config.deidentify.limit_bytes)
     job = Job(side.config.name, side.landing, side.candidate, side.plans, side.pseudonyms,
               side.config.deidentify.date_shift_days, side.known_identifiers(decided),
-              side.config.deidentify.residual_exceptions)
+              side.config.deidentify.residual_exceptions, limits=limits)
     return {"part": part, "counts": run(job, side.work, part, decided), "done_before": False}
 
 

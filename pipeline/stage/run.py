@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from pipeline import layout
 from pipeline.config import ProjectConfig
 from pipeline.errors import LeaseHeld
+from pipeline.isolate import Limits
 from pipeline.model import REASONS, Reason, Status
 from pipeline.observe import event, track
 from pipeline.schemas import INVENTORY, LISTING
@@ -57,8 +58,9 @@ def stage(config: ProjectConfig, landing: ObjectStore, work: ObjectStore, *, eli
         known = Known.of(work, config.name, committed)
         newest = landing.now() - timedelta(seconds=config.stage.quiet_seconds)
         listed = rows.Listed(known.unknown(landing))
-        found = track(read_all(landing, listed, config.stage.max_object_bytes, workers), "reading landed objects",
-                      total=listed.count)
+        limits = Limits.of(config.deidentify.limit_seconds, config.deidentify.limit_bytes)
+        looked = read_all(landing, listed, config.stage.max_object_bytes, workers, limits=limits)
+        found = track(looked, "reading landed objects", total=listed.count)
         read = rows.table(landing, found, config.stage.issuer, newest)
         arriving = 0
         if config.stage.quiet_seconds:

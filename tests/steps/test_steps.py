@@ -282,3 +282,29 @@ def test_a_closed_door_for_who_is_no_longer_permitted(tmp_path: Path) -> None:
     gone = {key for key in before if after[key][0] != "published"}
     assert gone
     assert {after[key] for key in gone} == {("rejected", "person_not_permitted")}
+
+
+def test_the_limits_of_an_object_are_the_project_file_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For staging and for de-identifying; they change no dataset, so a candidate does not depend on them."""
+    from pipeline.deidentify import shard
+    from pipeline.isolate import LIMITS, Limits
+    from pipeline.stage import inventory
+
+    site = make(tmp_path / "site", women=1)
+    before, text = Identifiable(site.project).meaning(), site.project.read_text()
+    default = site.config().deidentify
+    assert Limits.of(default.limit_seconds, default.limit_bytes) == LIMITS
+    more = "date_shift_days = 365\nlimit_seconds = 12.5\nlimit_bytes = 536870912\n"
+    site.project.write_text(text.replace("date_shift_days = 365\n", more))
+    assert Identifiable(site.project).meaning() == before
+    given, each = [], shard.each
+    for room in (inventory, shard):
+        monkeypatch.setattr(room, "each", lambda *args, **more: (given.append(more["limits"]), each(*args, **more))[1])
+    site.stage()
+    site.deidentify()
+    assert len(given) > 1
+    assert set(given) == {Limits(12.5, 512)}
+    for wrong in ("limit_seconds = 0", "limit_bytes = 1024"):
+        site.project.write_text(text.replace("date_shift_days = 365\n", f"date_shift_days = 365\n{wrong}\n"))
+        with pytest.raises(ProjectFileError, match=wrong.split()[0]):
+            site.config()
