@@ -48,6 +48,9 @@ bench-scale: .stamps/install  ## CPU and memory of each step at 1,000, 10,000 an
 bench-airflow: .stamps/install  ## what Airflow costs beside the steps it runs, over 20,000 small images; writes docs/benchmarks/airflow.* (BELOW=folder)
 	@exec $(BIN)/python -m infra.bench_airflow $(if $(BELOW),--below $(BELOW))
 
+bench-tables: .stamps/install  ## a million instances through curate and validate, beside the same checks by hand in DuckDB
+	@exec $(BIN)/python -m infra.bench_tables
+
 lock: .stamps/install  ## resolve requirements/*.txt again; pins stay unless pyproject.toml moves them
 	$(LOCK) pyproject.toml --output-file requirements/run.txt
 	$(LOCK) pyproject.toml --extra dev --constraint requirements/run.txt --output-file requirements/dev.txt
@@ -81,4 +84,4 @@ clean:  ## remove what the demo and the benchmarks left; the environments stay
 	@.venv-s3/bin/python -m pip $(PIP_INSTALL) --require-hashes -r requirements/demo-s3.txt
 	@touch $@
 
-.PHONY: help install demo test prove check bench bench-scale bench-airflow lock docs clean
+.PHONY: help install demo test prove check bench bench-scale bench-tables bench-airflow lock docs clean

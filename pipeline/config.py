@@ -11,7 +11,7 @@ import re
 import tomllib
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -93,6 +93,7 @@ class Deidentify(Section):
     crosswalk: Path | None = None
     date_shift_days: int = Field(default=365, ge=30, le=3650)   # N of −(1 + HMAC mod N)
     keep_times: bool = False
+    age_band_years: Literal[5, 10, 15, 30] = 5                  # in which an age leaves; 90 and over is one band
     accept_crosswalk_changes: bool = False
     residual_exceptions: tuple[str, ...] = ()               # approved words that the residual search passes over
     limit_seconds: float = Field(default=30, ge=1, le=86_400)   # of one object: to stage it, to de-identify it
@@ -145,11 +146,12 @@ class Curate(Section):
 
 class SmallGroups(Section):
     """People who share what others may know of them with fewer than k persons are withheld. Without this section groups
-    are not judged. A band says how finely a value may be known: dates by year, quarter or month, numbers by a width."""
+    are not judged. A band says how finely others may know a date, moved as it is by days that nobody is told; any other
+    value counts as it is released (ages: [deidentify] age_band_years)."""
 
     k: int = Field(ge=2)
     columns: tuple[str, ...] = Field(min_length=1)      # table.column of patients, studies or a clinical table
-    bands: dict[str, Literal["year", "quarter", "month"] | Annotated[int, Field(gt=1)]] = {}
+    bands: dict[str, Literal["year", "quarter", "month"]] = {}
 
     @model_validator(mode="after")
     def _known(self) -> SmallGroups:
@@ -166,12 +168,14 @@ class Validate(Section):
 
 
 class Outcome(Section):
-    """Where a clinical table says how an episode ended. A study belongs to the person's row whose `date` is nearest."""
+    """Where a clinical table says how an episode ended: a study has the outcome of the person's row nearest in time."""
 
     table: str = Field(pattern=r"^[a-z][a-z0-9_]{1,30}$")
     date: str
     column: str
     days: int = Field(ge=0)             # at most this far from the study
+    after: bool = False                 # on or after the study alone, such as a diagnosis
+    absent: str = ""                    # outcome of a study without such a row; empty: it is left out
     labels: dict[str, str] = {}         # words for codes
 
 
@@ -218,6 +222,8 @@ class ProjectConfig(Section):
                 people_or_table.pop(key, None)
         if self.audit == Audit():
             del doc["audit"]
+        if self.deidentify.age_band_years == 5:     # what it always was
+            del doc["deidentify"]["age_band_years"]
         if self.validate_.small_groups is None:
             del doc["validate"]["small_groups"]
         del doc["equipment"], doc["curate"]["glandular_dose"]       # these tables count by what they say

@@ -80,6 +80,7 @@ def write(work: ObjectStore, candidate: ObjectStore, config: ProjectConfig, iden
         "parts": sorted(parts), "clinical": {"id": clinical.id, "tables": named} if clinical.id else None,
         "held": dict(held), "counts": counts, "clinical_counts": clinical.counts,
         "date_shift_days": config.deidentify.date_shift_days, "keep_times": config.deidentify.keep_times,
+        "age_band_years": config.deidentify.age_band_years,
         "equipment": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}, **about,
     }
     inputs = {"schema_version": layout.SCHEMA_VERSION, "candidate": identity, "parts": sorted(parts),

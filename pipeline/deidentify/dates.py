@@ -56,8 +56,8 @@ def shift_dt(value: bytes, days: int, seconds: int | None = None) -> bytes:
     return _each(value, one)
 
 
-def age_band(birth: bytes | None, study: bytes | None) -> bytes:
-    """Return the lower bound of the five-year age band at the study as AS (`050Y`; 90 and over `090Y`), else `b""`.
+def age_band(birth: bytes | None, study: bytes | None, width: int = 5) -> bytes:
+    """Return the lower bound of the age band at the study as AS (`050Y`; 90 and over `090Y`), else `b""`.
 
     Unknown where a date is absent or malformed, where birth is after the study, and above 120 years.
     """
@@ -67,7 +67,12 @@ def age_band(birth: bytes | None, study: bytes | None) -> bytes:
     except Refusal:
         return b""
     age = then.year - born.year - ((then.month, then.day) < (born.month, born.day))
-    return b"%03dY" % min(90, age // 5 * 5) if 0 <= age <= OLDEST else b""
+    return band_of(age, width) if 0 <= age <= OLDEST else b""
+
+
+def band_of(age: int, width: int) -> bytes:
+    """Return the lower bound of a band of `width` years; 90 and over is one band, so 90 is a multiple of the width."""
+    return b"%03dY" % min(90, age // width * width)
 
 
 def moment(stamp: bytes | None, *pairs: tuple[bytes | None, bytes | None]) -> str | None:

@@ -184,11 +184,12 @@ class Work:
 
     def _age(self) -> bytes:
         """The age band from birth and study dates as they came in; where one is unknown, from the stated age."""
-        band = dates.age_band(self.source.value(0x00100030), self.source.value(0x00080020))
+        width = self.plan.age_band_years
+        band = dates.age_band(self.source.value(0x00100030), self.source.value(0x00080020), width)
         stated = (self.source.value(0x00101010) or b"").strip(b" \0")
         years = int(stated[:3]) if re.fullmatch(rb"[0-9]{3}Y", stated) else None
         if not band and years is not None and years <= dates.OLDEST:
-            band = b"%03dY" % min(90, years // 5 * 5)
+            band = dates.band_of(years, width)
         return band
 
     def _move(self, op: Op, raw: bytes, tag: int) -> bytes:

@@ -64,6 +64,7 @@ class Plan:
     keep_times: bool
     weaker: tuple[str, ...] = ()                            # attributes kept though the Basic Profile acts on them
     concepts: Concepts | None = None                        # what of a structured report's content passes
+    age_band_years: int = 5
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class PlanSet:
     described: tuple[dict[str, object], ...] = field(default=())
 
     @cached_property
-    def vocabulary(self) -> frozenset[tuple[str, str]]:
+    def vocabulary(self) -> frozenset[tuple[bytes, bytes]]:
         """(code value, meaning) of all that concept rules may write."""
         rules = {plan.concepts.digest: plan.concepts for plan in self.plans.values() if plan.concepts}
         return frozenset().union(*(concepts.vocabulary() for concepts in rules.values()))
@@ -85,7 +86,9 @@ _FUNCTIONS = {"func:uid": Op.UID, "func:device": Op.DEVICE, "func:operator": Op.
               "var:patient": Op.PATIENT, "var:empty": Op.EMPTY, "var:age_band": Op.AGE}
 
 
-def compile_rules(rules: Sequence[Rule], *, keep_times: bool, concepts: Concepts | None = None) -> Plan:
+def compile_rules(
+    rules: Sequence[Rule], *, keep_times: bool, concepts: Concepts | None = None, age_band_years: int = 5
+) -> Plan:
     """Return the plan that linted rules mean, with `concepts` for the content of structured reports."""
     acts: dict[int, Act] = {CHARACTER_SET: Act(Op.KEEP, frozenset({b"CS"}), b"CS")}
     private: dict[tuple[int, str], set[int]] = {}
@@ -113,9 +116,11 @@ def compile_rules(rules: Sequence[Rule], *, keep_times: bool, concepts: Concepts
     if concepts:
         words += ["concepts", concepts.digest]
         files[concepts.file] = None
+    if age_band_years != 5:
+        words += ["age_band_years", age_band_years]
     return Plan(layout.hashed("r", words), tuple(files), acts, tuple(sorted(added)),
                 {k: frozenset(v) for k, v in private.items()}, _codes(weaker, keep_times, concepts is not None),
-                keep_times, tuple(weaker), concepts)
+                keep_times, tuple(weaker), concepts, age_band_years)
 
 
 def _op(rule: Rule, tag: int, vrs: frozenset[bytes]) -> Op:
@@ -163,7 +168,8 @@ def load_plans(config: ProjectConfig) -> PlanSet:
                                    hint="Name the recipes for headers, and one .toml at most.")
         rules = read([recipe_path(name, config) for name in recipes])
         concepts = concept_rules.read(recipe_path(concept_files[0], config)) if concept_files else None
-        plan = compile_rules(rules, keep_times=config.deidentify.keep_times, concepts=concepts)
+        plan = compile_rules(rules, keep_times=config.deidentify.keep_times, concepts=concepts,
+                             age_band_years=config.deidentify.age_band_years)
         classes = sorted(sop_class_uid(name, config) for name in use.sop_classes)
         for uid in classes:
             if concepts and not uid.startswith(REPORTS):

@@ -39,6 +39,7 @@ def html(
         candidate=candidate,
         figures=found,
         shift_days=plan.get("date_shift_days"),
+        age_band_years=plan.get("age_band_years", 5),
         keep_times=bool(plan.get("keep_times")),
         plots=_plots(found),
         dictionary=dictionary,

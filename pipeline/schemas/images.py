@@ -18,7 +18,8 @@ STUDIES = Table("studies", "A row per study.", ("study_uid",), (
     _c("study_uid", "string", "Remapped Study Instance UID.", source="StudyInstanceUID (0020,000D)", null=False),
     _c("patient_id", "string", "Pseudonym of the person.", null=False),
     _c("study_date", "date", "Shifted by the person's own number of days.", source="StudyDate (0008,0020)"),
-    _c("age_band_years", "int32", "Lower bound of the five-year age band; 90 is 90 and over.", "year",
+    _c("age_band_years", "int32", "Lower bound of the age band: five years, or as many as the project file says; "
+       "90 is 90 and over.", "year",
        "PatientAge (0010,1010), computed from birth and study dates"),
     _c("modalities", "string", "Modalities of its series, sorted, joined with a backslash.",
        source="Modality (0008,0060)"),

@@ -15,6 +15,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.errors import SuiteRefused
+from pipeline.schemas import PUBLISHED
 from pipeline.validate import custom
 from pipeline.validate.gx import Asker
 from pipeline.validate.measure import Answer, measure
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pipeline.config import SmallGroups
 
 NAME = "small_groups"
+_PERSONS = ("patients", "studies")
+_OURS = {table.name for table in PUBLISHED}
 _DATES = {"year": "year({})", "quarter": "year({}) * 10 + quarter({})", "month": "year({}) * 100 + month({})"}
 
 
@@ -61,6 +64,7 @@ def judge(asker: Asker, tables: Relations, given: SmallGroups, withheld: Collect
     import numpy as np
     import pyarrow as pa
 
+    _check(given, tables)
     asked = suite(given)
     level = "study_uid" if any(c.startswith("studies.") for c in given.columns) else "patient_id"
     clinical = sorted({c.partition(".")[0] for c in given.columns} - {"patients", "studies"})
@@ -99,7 +103,7 @@ def _rows(given: SmallGroups, level: str, clinical: list[str]) -> str:
     picked += [f"{_band(given, column)} AS {quoted(column)}" for column in given.columns]
     kept = {name: f"(SELECT * FROM {quoted(name)} WHERE {ROW} NOT IN (SELECT k FROM {quoted(f'_held_{name}')}))"  # noqa: S608
             for name in clinical}
-    people = " UNION ".join(f"SELECT patient_id FROM {name}" for name in ["live", *kept.values()])  # noqa: S608
+    people = " UNION ".join(f"SELECT DISTINCT patient_id FROM {name}" for name in ["live", *kept.values()])  # noqa: S608
     joins = ["LEFT JOIN live ON live.patient_id = p.patient_id",
              "LEFT JOIN patients ON patients.patient_id = live.patient_id"]
     if level == "study_uid":
@@ -112,7 +116,21 @@ def _rows(given: SmallGroups, level: str, clinical: list[str]) -> str:
 def _band(given: SmallGroups, column: str) -> str:
     """Return a quasi-identifier as SQL, as coarsely as others could know it."""
     table, _, name = column.partition(".")
-    value, band = f"{quoted(table)}.{quoted(name)}", given.bands.get(column)
-    if band is None:
-        return value
-    return _DATES[band].replace("{}", value) if isinstance(band, str) else f"floor({value} / {band}) * {band}"
+    value = f"{quoted(table)}.{quoted(name)}"
+    return _DATES[given.bands[column]].replace("{}", value) if column in given.bands else value
+
+
+def _check(given: SmallGroups, tables: Relations) -> None:
+    """Refuse a column that no table has, that names a person or a thing, or a band of what is no date."""
+    for column in given.columns:
+        table, _, name = column.partition(".")
+        if table not in _PERSONS and (table in _OURS or table not in tables):
+            raise SuiteRefused(f"[validate.small_groups] {column}: not patients, studies or a clinical table.")
+        kind = tables.types(table).get(name)
+        if kind is None:
+            raise SuiteRefused(f"[validate.small_groups] {column}: there is no such column.")
+        if name == "patient_id" or name.endswith(("_uid", "_id")):
+            raise SuiteRefused(f"[validate.small_groups] {column}: a pseudonym, alone in its group by what it is.")
+        if column in given.bands and kind != "DATE":
+            raise SuiteRefused(f"[validate.small_groups] {column}: a band is for a date.",
+                               hint="Other values count as they are released; ages: [deidentify] age_band_years.")

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import SuiteRefused
+from pipeline.validate import custom
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +31,7 @@ class Asker:
         import great_expectations as gx
         from great_expectations.data_context.types.base import ProgressBarsConfig
 
+        custom.register()
         self._context = gx.get_context(mode="ephemeral")
         self._context.enable_analytics(False)
         self._context.variables.progress_bars = ProgressBarsConfig(globally=False)

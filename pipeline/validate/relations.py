@@ -164,6 +164,11 @@ class Relations:
         self._db.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS SELECT * FROM _given")  # noqa: S608
         self._db.unregister("_given")
 
+    def types(self, name: str) -> dict[str, str]:
+        """Return DuckDB's type of each of the table's own columns."""
+        found = self._db.sql(f"SELECT * FROM {quoted(name)} LIMIT 0")  # noqa: S608
+        return {c: str(t) for c, t in zip(found.columns, found.types, strict=True) if c != ROW}
+
     def query(self, query: str) -> pa.Table:
         return self._db.sql(query).to_arrow_table()
 

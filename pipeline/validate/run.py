@@ -30,9 +30,9 @@ __all__ = ["Validation", "settle", "suite_digests", "validate"]
 SCHEMA_VERSION = 1
 _OURS = {table.name for table in PUBLISHED}
 # By what a failing row names what is withheld for it: the first of these that its table has, as column → column of
-# instances. Image and report of an exposure both: from either alone the row would be built again.
+# instances. All images and the report of an exposure: from any that is left the row would be built again.
 _NAMED: tuple[dict[str, str], ...] = (
-    {"sop_instance_uid": "sop_instance_uid", "report_uid": "sop_instance_uid"},
+    {"exposure_id": "exposure_id", "sop_instance_uid": "sop_instance_uid", "report_uid": "sop_instance_uid"},
     {"series_uid": "series_uid"}, {"study_uid": "study_uid"}, {"patient_id": "patient_id"},
 )  # fmt: skip
 
@@ -171,6 +171,8 @@ def _held(tables: Relations, suite: Suite, rows: Any, critical: list[str]) -> tu
         return set(), [int(row) for row in rows]
     there = set(tables.columns(name))
     by = next((by for by in _NAMED if there & set(by)), {})
+    if name == "instances":
+        by = {"sop_instance_uid": "sop_instance_uid"}
     tables.give("_failing", pa.table({"r": pa.array(rows, pa.int64())}))
     named = " UNION ALL ".join(
         f"SELECT f.{ROW}, i.sop_instance_uid FROM {quoted(name)} f JOIN instances i ON i.{key} = f.{quoted(column)} "  # noqa: S608

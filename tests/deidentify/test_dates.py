@@ -106,3 +106,10 @@ def test_age_bands_hold_the_age(birth, lived):
 ])
 def test_age_band(birth, study, band):
     assert dates.age_band(birth, study) == band
+
+
+@pytest.mark.parametrize(("width", "bands"), [(5, "055 090 090"), (10, "050 090 090"), (15, "045 090 090"),
+                                              (30, "030 090 090")])  # fmt: skip
+def test_wider_age_bands(width, bands):
+    ages = [dates.age_band(b"%d0101" % born, b"20120601", width).decode() for born in (1955, 1922, 1905)]
+    assert ages == [f"{band}Y" for band in bands.split()]
