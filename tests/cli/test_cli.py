@@ -91,8 +91,8 @@ S3 = {
     ids=lambda x: getattr(x, "code", None),
 )
 def test_what_would_stop_a_run_stops_it_before_anything_moves(tre, gone, tmp_path, kind, edit, env):
-    for name in ("permitted.csv", "crosswalk.csv", "episodes.csv", "project.toml"):
-        (tmp_path / name).write_bytes((gone.root / name).read_bytes())
+    for path in (*gone.root.glob("*.csv"), gone.root / "project.toml"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "bad.dicom").write_text("FORMAT dicom\n\n%header\n\nKEEP PatientID\n")
     if edit:
         path = tmp_path / edit[0]
