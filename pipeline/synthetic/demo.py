@@ -47,8 +47,8 @@ def write_demo(directory: Path, *, women: int = 12, seed: int = 1, as_of: date |
     """
     pop = population(women, seed)
     laid = lay_out_demo(directory, pop, seed=seed, as_of=as_of)
-    (directory / "project.toml").write_text(project_text(
-        *(f"file://{(directory / zone).resolve()}" for zone in ("landing", "work", "candidate", "release"))))
+    zones = (f"file://{(directory / zone).resolve()}" for zone in ("landing", "work", "candidate", "release"))
+    (directory / "project.toml").write_text(project_text(*zones, whole=True))
     told = truth(pop)
     sentinels = told.sentinels | SENTINELS | files.sentinels(**owner(pop)) | laid.numbers
     return DemoTruth(told, laid.hostile, laid.bundled, sentinels)

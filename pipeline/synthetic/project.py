@@ -59,12 +59,6 @@ sop_classes = ["Mammography CAD SR Storage"]
 files = ["base.dicom", "ct.dicom"]
 sop_classes = ["CT Image Storage"]
 
-[equipment]
-output = "SYNTHETIC-output.csv"             # local output and half-value layer of each set, by date
-
-[curate.glandular_dose]
-factors = "SYNTHETIC-factors.csv"           # the physicist's own in a real project
-
 [[clinical]]
 table = "episodes"
 file = "episodes.csv"
@@ -82,24 +76,37 @@ bso_organisation_code = {{ role = "drop" }}
 bso_batch_id = {{ role = "drop" }}
 final_action_code = {{ role = "category", values = ["RR", "EC"], meaning = "What was decided, in that code." }}
 change_db_date_time = {{ role = "drop" }}
+'''
+
+# What a population's other tables need: cancers, and the physicist's measurements.
+MORE = '''\
+
+[equipment]
+output = "SYNTHETIC-output.csv"             # local output and half-value layer of each set, by date
+
+[curate.glandular_dose]
+factors = "SYNTHETIC-factors.csv"           # the physicist's own in a real project
 
 [[clinical]]
 table = "outcomes"
 file = "outcomes.csv"
 
 [clinical.columns]
-nhs_number = {{ role = "identity", required = true }}
-episode_id = {{ role = "identifier", meaning = "The episode that found it or that it followed, as in episodes." }}
-outcome = {{ role = "category", values = ["screen_detected", "interval"], required = true, meaning = "When found." }}
-diagnosis_date = {{ role = "event_date", meaning = "Diagnosis, moved by the person's own number of days." }}
-laterality = {{ role = "category", values = ["L", "R"], meaning = "Side of the cancer." }}
-invasive = {{ role = "category", values = ["True", "False"], meaning = "Invasive, or in situ." }}
-size_mm = {{ role = "number", unit = "mm", meaning = "Greatest extent, as the pathologist measured it." }}
-grade = {{ role = "category", values = ["1", "2", "3"], meaning = "Histological grade, of invasive cancers." }}
-registry_ref = {{ role = "drop" }}
+nhs_number = { role = "identity", required = true }
+episode_id = { role = "identifier", meaning = "The episode that found it or that it followed, as in episodes." }
+outcome = { role = "category", values = ["screen_detected", "interval"], required = true, meaning = "When found." }
+diagnosis_date = { role = "event_date", meaning = "Diagnosis, moved by the person's own number of days." }
+laterality = { role = "category", values = ["L", "R"], meaning = "Side of the cancer." }
+invasive = { role = "category", values = ["True", "False"], meaning = "Invasive, or in situ." }
+size_mm = { role = "number", unit = "mm", meaning = "Greatest extent, as the pathologist measured it." }
+grade = { role = "category", values = ["1", "2", "3"], meaning = "Histological grade, of invasive cancers." }
+registry_ref = { role = "drop" }
 '''
 
 
-def project_text(landing: str, work: str, candidate: str, release: str, *, name: str = "demo-screening") -> str:
-    """Return a project file; `landing` and the rest are the zones' URLs. Its tables stand beside it."""
-    return TEMPLATE.format(name=name, landing=landing, work=work, candidate=candidate, release=release)
+def project_text(landing: str, work: str, candidate: str, release: str, *, name: str = "demo-screening",
+                 whole: bool = False) -> str:
+    """Return a project file; `landing` and the rest are the zones' URLs. Its tables stand beside it: of people and
+    episodes; `whole` adds cancers and dosimetry."""
+    text = TEMPLATE.format(name=name, landing=landing, work=work, candidate=candidate, release=release)
+    return text + MORE if whole else text
