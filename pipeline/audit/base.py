@@ -111,7 +111,8 @@ class Asked:
 class Outcome:
     """Where a clinical table says how an episode ended: `outcome.toml` beside this file, or a file of the same form.
 
-    A study belongs to the person's row whose `date` is nearest, at most `days` away.
+    A study has the outcome of the person's row whose `date` is nearest, at most `days` away; with `after`, of rows on
+    or after the study alone. `absent`: the outcome of a study without such a row; empty: it is left out, and counted.
     """
 
     table: str
@@ -119,6 +120,8 @@ class Outcome:
     column: str
     days: int
     labels: Mapping[str, str]
+    after: bool = False
+    absent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ def _told(asked: Asked) -> bool:
     state = "CASE WHEN pressure IS NULL THEN 'force' WHEN force IS NULL THEN 'pressure' ELSE 'both' END"
     for by in ("set_label", "operator", _VIEW):
         found = crossed(asked, "e", by, state, where="force IS NOT NULL OR pressure IS NOT NULL")
-        if not all(n.shown for n in found.cells.values()):
+        if found.columns.held or not all(n.shown for n in found.cells.values()):
             return False
     return True
 

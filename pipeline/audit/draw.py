@@ -128,7 +128,8 @@ def curves(
             axes.plot([p[0] for p in points], [p[1] for p in points], color=COLOURS[n % 7], marker=MARKS[n % 7],
                       markersize=4.5, linewidth=1.4, label=plain(label), zorder=3)
         axes.set_ylim(0, max((p[1] for points in series.values() for p in points), default=1) * 1.12)
-        axes.legend(frameon=False, loc="upper left", borderaxespad=0.2, fontsize=8)
+        if series:
+            axes.legend(frameon=False, loc="upper left", borderaxespad=0.2, fontsize=8)
         stamp(drawing, watermark)
     return drawing.svg
 
@@ -137,7 +138,9 @@ def ranges(
     name: str, rows: Sequence[tuple[str, float, float, float]], x: str, *, mark: float | None = None,
     zero: bool = True, watermark: str = "",
 ) -> str:
-    """Return (label, lower, middle, upper) a row, from the top: a point with its range. `mark`: a line across."""
+    """Return (label, lower, middle, upper) a row, from the top: a point with its range; nothing for no row."""
+    if not rows:
+        return ""
     with _rows(name, [row[0] for row in rows], x) as drawing:
         axes = drawing.axes
         at = range(len(rows))
@@ -155,6 +158,8 @@ def ranges(
 def stacked(name: str, rows: Mapping[str, Mapping[str, float]], x: str, parts: Sequence[str], *,
             legend: bool = True) -> str:
     """Return a bar a row, made of `parts` from the left."""
+    if not rows:
+        return ""
     with _rows(name, list(rows), x, room=0.32 if legend else 0.0) as drawing:
         axes = drawing.axes
         start = [0.0] * len(rows)
@@ -181,7 +186,8 @@ def steps(name: str, series: Mapping[str, Mapping[float, float]], width: float, 
             axes.plot(xs, ys, color=COLOURS[n % 7], linewidth=1.7, linestyle=("-", "--", "-.", ":")[n % 4],
                       label=plain(label))
         axes.set_ylim(0, max((v for s in series.values() for v in s.values()), default=1) * 1.12)
-        axes.legend(frameon=False, loc="upper right", borderaxespad=0.2, fontsize=8)
+        if series:
+            axes.legend(frameon=False, loc="upper right", borderaxespad=0.2, fontsize=8)
     return drawing.svg
 
 

@@ -50,7 +50,9 @@ class Crossed:
     cells: dict[tuple[str, str], Count] = field(default_factory=dict)
 
     def cell(self, row: str, column: str) -> Count:
-        return self.cells.get((row, column), Count(0, 0))
+        """Return a cell: one that nobody is in, or one of a group that is kept back, has no numbers."""
+        back = row in self.rows.held or column in self.columns.held
+        return self.cells.get((row, column), Count(0, 0, shown=not back))
 
 
 def listed(asked: Asked, view: str, group: str, stats: Sequence[str] = (), where: str = "true") -> Listed:

@@ -26,12 +26,13 @@ WITH t AS (
 near AS (
     SELECT t.study_uid, abs(date_diff('day', s.study_date, c.on_date)) AS days, c.outcome
     FROM t JOIN people p USING (person) JOIN studies s USING (study_uid) JOIN ends c ON c.patient_id = p.patient_id
-    WHERE s.patient_id = p.patient_id AND days <= {days}),
+    WHERE s.patient_id = p.patient_id AND days <= {days} {after}),
 best AS (SELECT study_uid, min(days) AS days FROM near GROUP BY study_uid),
 found AS (SELECT study_uid, count(DISTINCT coalesce(outcome, '')) AS n, min(outcome) AS outcome
           FROM near JOIN best USING (study_uid, days) GROUP BY study_uid)
-SELECT t.*, f.outcome, CASE WHEN f.n IS NULL THEN '{never}' WHEN f.n > 1 THEN '{tied}'
-            WHEN f.outcome IS NULL THEN '{open}' END AS why
+SELECT t.*, CASE WHEN f.n IS NULL THEN nullif({absent}, '') ELSE f.outcome END AS outcome,
+       CASE WHEN f.n IS NULL AND {absent} = '' THEN '{never}' WHEN f.n > 1 THEN '{tied}'
+            WHEN f.n = 1 AND f.outcome IS NULL THEN '{open}' END AS why
 FROM t LEFT JOIN found f USING (study_uid)
 """
 
@@ -64,7 +65,9 @@ def answer(asked: Asked) -> Report:
     # Names of columns come from a file of the steward's: quoted, and they exist in the table.
     asked.db.execute(f'CREATE VIEW ends AS SELECT patient_id, "{end.date}"::DATE AS on_date,'  # noqa: S608
                      f' "{end.column}"::VARCHAR AS outcome FROM given."{end.table}"')
-    asked.db.execute(_ATTENDED.format(days=end.days, never=NEVER, tied=TIED, open=OPEN))
+    absent = "'" + end.absent.replace("'", "''") + "'"
+    asked.db.execute(_ATTENDED.format(days=end.days, never=NEVER, tied=TIED, open=OPEN, absent=absent,
+                                      after="AND c.on_date >= s.study_date" if end.after else ""))
     asked.db.execute("CREATE VIEW linked AS SELECT * FROM attended WHERE why IS NULL")
     report = Report()
     found = {name: crossed(asked, "linked", sql, "outcome") for name, sql in BY.items()}
@@ -87,7 +90,8 @@ def answer(asked: Asked) -> Report:
                        for why, n, people in rows]
     report.definitions = [
         ("Outcome", f"{end.column} of the table {end.table}, of the person’s episode whose {end.date} is nearest to "
-         f"the study, at most {end.days} days away. Both dates moved by the same days, so the days between are true."),
+         f"the study, at most {end.days} days {'later' if end.after else 'away'}. Both dates moved by the same days: "
+         f"those between are true.{f' No such row: {end.absent}.' if end.absent else ''}"),
         ("Attendance", "A study with at least one exposure. Two studies near one episode both have its outcome."),
         ("Dose, force, pressure", "Mean of the plain exposures of the attendance, as the machine states them."),
         ("Reading it", "Nobody was assigned to a machine by chance. A difference here can be one between people, "

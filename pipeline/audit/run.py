@@ -72,12 +72,13 @@ def read_outcome(path: Path) -> Outcome:
     try:
         doc = tomllib.loads(path.read_text(encoding="utf-8"))
         return Outcome(str(doc["table"]), str(doc["date"]), str(doc["column"]), int(doc["days"]),
-                       {str(k): str(v) for k, v in doc.get("labels", {}).items()})
+                       {str(k): str(v) for k, v in doc.get("labels", {}).items()}, bool(doc.get("after", False)),
+                       str(doc.get("absent", "")))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}).") from None
     except (tomllib.TOMLDecodeError, KeyError, ValueError, AttributeError):
         raise UsageError(f"{path}: not a declaration of an outcome.",
-                         hint="It names table, date, column, days, and [labels]; see docs/audits.md.") from None
+                         hint="It names table, date, column and days; see docs/audits.md.") from None
 
 
 def _readable(table: Path) -> None:

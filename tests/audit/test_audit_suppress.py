@@ -128,7 +128,8 @@ def test_nothing_small_follows_from_all_that_is_shown_of_a_table(asked, rows, mi
         shown.append((row_of(*every), found.rows.total))
     shown += [(row_of(names(found.rows, r), every[1]), n) for r, n in found.rows.groups.items()]
     shown += [(row_of(every[0], names(found.columns, c)), n) for c, n in found.columns.groups.items()]
-    shown += [(row_of(names(found.rows, r), names(found.columns, c)), n) for (r, c), n in found.cells.items() if n.shown]
+    shown += [(row_of(names(found.rows, r), names(found.columns, c)), n)
+              for (r, c), n in found.cells.items() if n.shown]
     vector = np.array([count[key] for key in inner], dtype=float)
     for row, n in shown:
         assert np.dot(row, vector) == n.n
