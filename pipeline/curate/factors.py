@@ -66,13 +66,13 @@ class Grid:
         total = np.zeros(len(thickness))
         for row, weight_row in rows:
             for col, weight_col in cols:
-                weight = weight_row * weight_col
-                total += np.where(weight == 0, 0.0, weight * self.values[row, col])
+                total += weight_row * weight_col * self.values[row, col]
         return total
 
 
 def _between(axis: Floats | None, at: Floats) -> list[tuple[np.ndarray[Any, Any], Floats]]:
-    """Return the indices of the nodes below and above, each with its weight; NaN weights outside the axis."""
+    """Return the indices of the nodes below and above, each with its weight; NaN weights outside the axis. On a node
+    both are that node, so that its neighbours do not matter."""
     import numpy as np
 
     if axis is None:

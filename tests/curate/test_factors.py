@@ -138,6 +138,12 @@ def test_an_age_band_lies_wholly_in_the_rows_ages(tmp_path, age, expected):
     assert (group and (group.age_from, group.age_to)) == expected
 
 
+def test_a_band_of_five_years_does_not_fit_into_four(tmp_path):
+    for end, fits in (("53", False), ("54", True)):
+        factors = read(written(tmp_path, LEAST[0], LEAST[2], row("c", "1", age_from="50", age_to=end)))
+        assert bool(factors.choose("c", model=None, anode="x", filter_="y", age=50)) is fits
+
+
 def test_ninety_and_over_needs_ages_without_an_end(tmp_path):
     for end, fits in (("99", False), ("", True)):
         factors = read(written(tmp_path, LEAST[0], LEAST[2], row("c", "1", age_from="65", age_to=end)))

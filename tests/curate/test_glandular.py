@@ -129,6 +129,22 @@ def test_measurements_of_another_spectrum_are_beside_the_point(factors):
     assert (row["not_computed"], row["hvl_mm"]) == (None, pytest.approx(0.30))
 
 
+def test_exposures_of_many_kinds_each_have_their_own_factors(factors):
+    """Two ages, two models, with and without tomosynthesis, mixed: as one by one."""
+    kinds = [{"study_uid": study, "model": model, "is_tomosynthesis": swept}
+             for study in ("2.25.1", "2.25.2") for model in ("Model A", "Model B") for swept in (False, True)]
+    rows = [EXPOSURE | kind | {"exposure_id": f"2.25.{n:03d}", "body_part_thickness_mm": 40.0 + n}
+            for n, kind in enumerate(kinds * 2)]  # fmt: skip
+    given_ = tables_of(rows, surveys=(("2.25.1", SET, "V1"), ("2.25.2", SET, "V1")))
+    young = {"study_uid": "2.25.2", "patient_id": ANN, "n_series": 1, "n_instances": 1, "age_band_years": 45}
+    studies = pa.concat_tables([given_.studies, tables.from_rows(STUDIES, [young])])
+    together = doses(given_.exposures, studies, given_.output, given_.surveys, factors).to_pylist()
+    alone = [doses(tables.from_rows(EXPOSURES, [row]), studies, given_.output, given_.surveys, factors).to_pylist()[0]
+             for row in rows]  # fmt: skip
+    assert together == alone
+    assert {row["not_computed"] for row in together} == {None, "no_factor"}
+
+
 def test_without_a_factor_table_every_exposure_still_has_its_row():
     row = one(None)
     assert (row["not_computed"], row["factors"], row["synthetic"]) == ("no_factors", None, False)
