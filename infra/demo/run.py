@@ -371,7 +371,9 @@ def screen(root: Path, url: str, found: dict[str, Any], problems: list[str], wom
     if url.startswith("s3://"):
         url = copy(url, root / "release")
         print(f"Copy      {url} (it stays when S3 has stopped)")
-    print(f"Report    {url}/report.html\nData      .venv/bin/tre release open {url}")
+    print(f"Report    {url}/report.html (its audits are linked from it)\nData      .venv/bin/tre release open {url}")
+    print(f"Ask       .venv/bin/tre find \"Modality = 'MG' and CompressionForce > 120\" --release {url}")
+    print(f"Audit     .venv/bin/tre audit dose-survey {url}")
     if problems:
         print("\nThe totals are not those of infra/demo/expected.json:", *problems, sep="\n  ")
     elif women == WOMEN:

@@ -63,7 +63,7 @@ def episode(visit: Visit, came: bool, rng: random.Random) -> dict[str, str]:
 
 def outcome(visit: Visit, rng: random.Random) -> dict[str, str]:
     """One cancer: found by the examination, or between it and the next."""
-    late = rng.randrange(120, 1000) if visit.cancer == "interval" else rng.randrange(14, 60)
+    late = rng.randrange(120, 450) if visit.cancer == "interval" else rng.randrange(14, 60)
     invasive = rng.random() < 0.8
     return {
         "nhs_number": _number(visit.woman, visit.number), "episode_id": _episode_id(visit), "outcome": visit.cancer,
