@@ -180,6 +180,7 @@ def test_a_modifier_that_cannot_pass_takes_its_number_with_it(engine):
         container(DCM.XRayFilters, secret, num(DCM.XRayFilterThicknessMinimum, "4", Code("mm", "UCUM", "mm")))))
     assert [kit.tree(i)[2] for i in kit.walk(out) if i.ValueType == "NUM"] == ["3 mGy", "4 mm"]
     assert engine.tally.dropped == {"modifier_lost": 2, "code_not_listed": 2, "not_listed": 1, "by_rule": 1}
+    assert (engine.tally.items, engine.tally.kept, engine.tally.below) == (10, 4, 0)
 
 
 def test_with_an_item_goes_all_below_it(engine):
