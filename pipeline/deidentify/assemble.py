@@ -56,6 +56,17 @@ def survey(
     return plain, dict(sorted(held.items()))
 
 
+def short_names(work: ObjectStore, project: str, parts: Sequence[str]) -> int:
+    """Return how many people with a de-identified instance have a name too short to be searched for in it."""
+    people: set[str] = set()
+    for part in parts:
+        rows = tables.read(work, layout.outcomes(project, part), ["patient", "names_short"])
+        if "names_short" not in rows.column_names:      # a part that an older version made
+            continue
+        people.update(rows.filter(pc.greater(rows["names_short"], 0))["patient"].unique().to_pylist())
+    return len(people)
+
+
 def candidate_id(pseudonyms: Pseudonyms, config: ProjectConfig, parts: Sequence[str], clinical: str | None,
                  digests: Sequence[str]) -> str:
     """Return HK(part ids, clinical snapshot, digests of crosswalk, people, suites and schemas, meaning of the file)."""

@@ -102,6 +102,7 @@ class _Answer:
     refused: dict[int, tuple[Reason, int | None]] = field(default_factory=dict)
     residual: dict[int, tuple[str, str, str]] = field(default_factory=dict)     # output's study, series, instance
     surprises: list[str] = field(default_factory=list)                          # names of types
+    short: int = 0          # words of names that are too short to be searched for
 
 
 def part_id(decided: Sequence[Decided], plans: PlanSet, pseudonyms: Pseudonyms) -> str:
@@ -214,6 +215,7 @@ def _person(
             refused[index] = Reason.ENGINE_FAILED, None
     clock.stop()
     tokens = collected.tokens()
+    answer.short = tokens.short
     unsafe = set()
     for one in made:
         index = one.passed.number
@@ -296,7 +298,8 @@ def _store(job: Job, part: str, scratch: Path, patient: str, answer: _Answer, ou
                            layout.image_path(patient, one.study, one.series, one.instance, one.sha256.hex()))
         job.candidate.adopt(key, scratch / f"{one.number}.dcm", one.sha256)
         outcomes[one.number].update(study=one.study, series=one.series, instance=one.instance,
-                                   output_sha256=one.sha256, output_bytes=one.size, output_key=key)
+                                   output_sha256=one.sha256, output_bytes=one.size, output_key=key,
+                                   names_short=answer.short)
         rows.append({"patient": patient, "study": one.study, "series": one.series, "instance": one.instance,
                      "key": key, "sha256": one.sha256, "bytes": one.size, "acquisition_order": one.order})
         kept.append(one.facts)

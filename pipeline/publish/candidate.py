@@ -76,6 +76,7 @@ def seal(
         "images": {"table": "images.parquet", "count": images.num_rows, "bytes": _total(images, "bytes")},
         "counts": fates(plan.get("counts", {}), images.num_rows, withheld),
         "clinical_counts": plan.get("clinical_counts", {}),
+        "short_names": plan.get("short_names", 0),
         "totals": {name: table.num_rows for name, table in tables.items()},
         "columns": {name: table.num_columns for name, table in tables.items()},
         "audit_defaults": dict(audit_defaults or {}),

@@ -71,6 +71,8 @@ def summary_lines(candidate_json: Mapping[str, Any], previous: Mapping[str, Any]
                 f"{status.capitalize()} {n:,}: {reason(code) if code else 'Not de-identified yet.'}"
                 for code, n in by_reason.items()
             ]
+    if doc["short_names"]:
+        lines.append(f"Names too short to be searched for in what comes out: {doc['short_names']:,} people")
     for table, by_reason in doc["clinical_counts"].items():
         lines.append(
             f"Clinical rows of {table}: "

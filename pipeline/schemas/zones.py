@@ -58,6 +58,7 @@ OUTCOMES = Table("outcomes", "A row per instance of a part: what became of it. T
     _c("output_key", "string", "Key in the candidate zone; null unless pending."),
     _c("items", "int32", "Content items that a structured report kept; null for what is none."),
     _c("items_dropped", "int32", "Content items that its concept rules let go."),
+    _c("names_short", "int32", "Words of the person's names too short to be searched for; null unless pending."),
 ))
 
 KNOWN_PEOPLE = Table("known_people", "Whom a local id stood for in earlier builds.", ("local",), (

@@ -5,6 +5,7 @@ import hashlib
 import pytest
 
 from pipeline import layout
+from pipeline.deidentify import assemble
 from pipeline.deidentify.linter import read
 from pipeline.deidentify.plan import RECIPES, PlanSet, compile_rules
 from pipeline.deidentify.shard import Decided, Job, run
@@ -78,3 +79,16 @@ def test_what_the_disk_did_not_take_is_not_said_to_be_there(deidentified, tmp_pa
     with pytest.raises(StoreUnreachable):
         deidentified([files.ct()])
     assert not list((tmp_path / "work").rglob("outcomes.parquet"))
+
+
+def test_names_too_short_to_be_searched_for_are_counted(deidentified, tmp_path):
+    """Of the person: of all that is said in any of their objects, and once for several parts."""
+    objects = [files.ct(sop_instance_uid="1.2.3.1", patient_name="LI^BO^ROSALINDE"),
+               files.ct(sop_instance_uid="1.2.3.2", patient_name="LI^ROSALINDE")]
+    work = open_store((tmp_path / "work").as_uri(), "work")
+    for part, expected in ((objects, 2), ([files.ct(sop_instance_uid="1.2.3.3", patient_name="OSMOTHERLEY")], 0)):
+        counts, _ = deidentified(part)
+        rows = tables.read(work, layout.outcomes("ct", "p-1")).to_pylist()
+        assert counts == {"pending": len(part)}
+        assert [row["names_short"] for row in rows][:len(part)] == [expected] * len(part)
+        assert assemble.short_names(work, "ct", ["p-1", "p-1"]) == bool(expected)

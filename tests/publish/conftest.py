@@ -198,6 +198,7 @@ def make(base: str, people: int = 12, seed: int = 1, candidate: str = CANDIDATE,
             "duplicate": {"same_bytes": 12},
             "quarantined": {"pixels_need_cleaning": 11, "structured_report": 25},
         },
+        "short_names": 14,
         "clinical_counts": {"episodes": {"linked": people, "person_not_permitted": 4}},
         "recipes": [
             {

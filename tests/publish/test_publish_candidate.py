@@ -117,6 +117,7 @@ def test_the_officers_summary_has_words_and_no_pseudonym(made):
     assert 12 <= len(lines) <= 24
     assert "People 12" in text
     assert "images 48" in text
+    assert "Names too short to be searched for in what comes out: 14 people" in text
     assert "The file ends inside an element." in text
     assert "first" in lines[-1]
     for row in made.tables["instances"].to_pylist():

@@ -75,7 +75,7 @@ def test_the_report_says_what_is_asked_of_it(many):
         assert f'id="plot-{plot}"' in text
     for words in ("50–60", "HOLOGIC, Inc. Selenia Dimensions", "The file ends inside an element.",
                   "113107", "between 1 and 365", "tre release verify", "A house plausibility limit.",
-                  "Imaging Data Office"):  # fmt: skip
+                  "Imaging Data Office", "14 people have such a name"):  # fmt: skip
         assert words in text, words
 
 

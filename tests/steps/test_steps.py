@@ -47,6 +47,13 @@ def test_every_object_has_the_fate_it_was_made_for(published: Site) -> None:
     assert set(found) == set(expected) | set(published.truth.bundled)       # nothing is lost, nothing is doubled
 
 
+def test_a_candidate_says_how_many_people_have_a_name_too_short_to_be_searched_for(published: Site) -> None:
+    parts = str(published.folder / "work/*/parts/*/outcomes.parquet")
+    (people,), = duckdb.sql(f"select count(distinct patient) from '{parts}' where names_short > 0").fetchall()
+    (manifest,) = (published.folder / "candidate").glob("*/candidates/*/candidate.json")
+    assert json.loads(manifest.read_text())["short_names"] == people > 0
+
+
 def test_the_same_landing_gives_the_same_bytes(published: Site, tmp_path: Path) -> None:
     other = make(tmp_path / "other")
     other.everything()
