@@ -64,12 +64,14 @@ def write(
     return Written(rows, _entry(paths, rows, stated))
 
 
-def _survey(files: Sequence[Path], held: pa.Array) -> tuple[list[tuple[str, int]], list[str]]:
-    """Return the released people with their numbers of images, sorted, and the union of all element paths."""
+def _survey(files: Sequence[Path], held: pa.Array) -> tuple[pa.Table, list[str]]:
+    """Return the released people (`patient`, sorted) with the file that each is dealt to (`file`), and the union of all
+    element paths. A file holds about ROWS images, and every image of its people."""
+    import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    counts: dict[str, int] = {}
+    counts: list[pa.Table] = []
     paths: set[str] = set()
     for path in files:
         with pq.ParquetFile(path) as file:
@@ -77,11 +79,15 @@ def _survey(files: Sequence[Path], held: pa.Array) -> tuple[list[tuple[str, int]
                 raise SchemaTooNew("A part's facts were written by a newer version.", hint="Upgrade tre-ingest.")
             names = set(file.schema_arrow.names) - set(FACTS.names())
             paths |= {name for name in names if not name.startswith(LEFT_OUT)}
-            table = file.read(["patient", "instance"], use_threads=False)
-        people = _without(pa.Table.from_batches(table.to_batches()), held)["patient"].value_counts()
-        for one in people.to_pylist():
-            counts[one["values"]] = counts.get(one["values"], 0) + one["counts"]
-    return sorted(counts.items()), sorted(paths)
+            rows = _without(file.read(["patient", "instance"], use_threads=False), held)
+        people, images = rows["patient"].value_counts().flatten()
+        counts.append(pa.table({"patient": people, "images": images}))
+    empty = pa.table({"patient": pa.array([], pa.string()), "images": pa.array([], pa.int64())})
+    total = pa.concat_tables([empty, *counts]).group_by("patient", use_threads=False).aggregate([("images", "sum")])
+    total = total.sort_by("patient")
+    images = total["images_sum"].to_numpy()
+    before = np.cumsum(images) - images
+    return pa.table({"patient": total["patient"], "file": pa.array(before // ROWS, pa.int32())}), sorted(paths)
 
 
 def _without(rows: Any, held: pa.Array) -> Any:
@@ -91,21 +97,14 @@ def _without(rows: Any, held: pa.Array) -> Any:
 
 
 def _deal(
-    files: Sequence[Path], held: pa.Array, paths: list[str], people: list[tuple[str, int]], schema: pa.Schema,
-    spill: Path,
+    files: Sequence[Path], held: pa.Array, paths: list[str], people: pa.Table, schema: pa.Schema, spill: Path
 ) -> list[Path]:
-    """Deal every row to a file by its person; return the files, in order of the people."""
+    """Deal every row to the file of its person; return the files, in order of the people."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    of, bucket, filled = [], 0, 0
-    for _, count in people:
-        if filled and filled + count > ROWS:
-            bucket, filled = bucket + 1, 0
-        of.append(bucket)
-        filled += count
-    names, numbers = pa.array([name for name, _ in people], pa.string()), pa.array(of, pa.int32())
-    where = [spill / f"{n}.arrow" for n in range(bucket + 1 if people else 0)]
+    names, numbers = people["patient"].combine_chunks(), people["file"].combine_chunks()
+    where = [spill / f"{n}.arrow" for n in range(numbers[-1].as_py() + 1 if len(numbers) else 0)]
     with ExitStack() as stack:
         options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
         sinks = [stack.enter_context(pa.ipc.new_stream(str(path), schema, options=options)) for path in where]
@@ -160,6 +159,8 @@ def _sorted_into(out: Path, buckets: list[Path], schema: pa.Schema) -> tuple[int
             with pa.ipc.open_stream(str(path)) as stream:
                 table = stream.read_all()
             path.unlink()
+            if not table.num_rows:      # the person before has more images than a file is meant for
+                continue
             table = table.take(pc.sort_indices(table, [(name, "ascending") for name in schema.names[:len(_KEYS)]]))
             writer.write_table(table.combine_chunks(), row_group_size=ROWS)
             rows += table.num_rows

@@ -88,6 +88,7 @@ def seal(
     words = dictionary.build(tables, plan)
     if catalogue:
         file, entry = catalogue
+        _lists(file, images)
         doc["catalogue"] = {"file": layout.CATALOGUE, "rows": entry["rows"], "columns": len(entry["columns"])}
         words["tables"].append(entry)
     rows = sorted(withheld.items())
@@ -155,6 +156,18 @@ def agree(images: pa.Table, instances: pa.Table) -> None:
         raise CandidateFailed("The images and the instances table do not tell of the same objects.")
     if pc.count_distinct(left[1]).as_py() != images.num_rows:
         raise CandidateFailed("Two images would stand under one path.")
+
+
+def _lists(catalogue: Path, images: pa.Table) -> None:
+    """Refuse a catalogue that is not of exactly these images. Raises CandidateFailed."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(catalogue) as file:
+        told = file.read(["sop_instance_uid"], use_threads=False)["sop_instance_uid"]
+    one, other = (column.take(pc.sort_indices(column)) for column in (told, images["instance"]))
+    if not one.equals(other):
+        raise CandidateFailed("The images and the catalogue do not tell of the same objects.")
 
 
 def fates(
