@@ -7,14 +7,14 @@ once for each distinct one. Reports of 160,000 items are met.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import layout
-from pipeline.errors import NotFound
-from pipeline.schemas import CONTENT, FINDINGS, MEASUREMENTS, Table, arrow_schema
-from pipeline.storage import ObjectStore, tables
+from pipeline.errors import NotFound, SchemaTooNew
+from pipeline.schemas import CONTENT, FINDINGS, MEASUREMENTS, SCHEMA_VERSION, Table, arrow_schema
+from pipeline.storage import ObjectStore
 
 if TYPE_CHECKING:
     import duckdb
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # Decimal String (PS3.5 6.2), as curate.values reads it.
 _NUMBER = r"^[+-]?([0-9]{1,32}(\.[0-9]{0,32})?|\.[0-9]{1,32})([eE][+-]?[0-9]{1,3})?$"
+_PIECE = 1 << 17                # items that are worked on at once
 _NAMELESS = "?"                 # in a path: an item without a concept name
 _NONE, _MIXED = -1, -2          # nothing stated; several things stated
 # PS3.16 CID 6022 Side and CID 244 Laterality, by pydicom's keywords.
@@ -40,7 +41,8 @@ SQL = {table.name: f"SELECT * FROM {table.name}_rows ORDER BY report_uid, node, 
 
 def write(db: duckdb.DuckDBPyConnection, candidate: ObjectStore, project: str, parts: Collection[str],
           without: Collection[str], folder: Path) -> Counter[str]:
-    """Make the views `measurements_rows` and `findings_rows` of all parts, from files in `folder`, a part at a time.
+    """Make the views `measurements_rows` and `findings_rows` of all parts, from files in `folder`, some reports at a
+    time.
 
     Reports in `without` are left out. Return how many values of each column are malformed or contradict each other:
     they are null. Raises SchemaTooNew.
@@ -48,17 +50,40 @@ def write(db: duckdb.DuckDBPyConnection, candidate: ObjectStore, project: str, p
     import pyarrow.parquet as pq
 
     malformed: Counter[str] = Counter()
-    for number, part in enumerate(["", *sorted(set(parts))]):
-        try:
-            content = tables.read(candidate, layout.content(project, part), CONTENT.names()) if part else None
-        except NotFound:        # a part without a report
-            continue
-        empty = arrow_schema(CONTENT).empty_table()     # so that each view has a file
-        for name, table in tabulate(empty if content is None else content, without, malformed).items():
+    for number, content in enumerate(_pieces(candidate, project, parts)):
+        for name, table in tabulate(content, without, malformed).items():
             pq.write_table(table, folder / f"{name}-{number:06d}.rows")
     for name in SQL:
         db.execute(f"CREATE VIEW {name}_rows AS SELECT * FROM read_parquet('{folder}/{name}-*.rows')")  # noqa: S608
     return +malformed
+
+
+def _pieces(candidate: ObjectStore, project: str, parts: Collection[str]) -> Iterator[pa.Table]:
+    """Yield an empty table, so that there is one, then the content of the parts in pieces of whole reports, whose items
+    stand together in their file. A report larger than a piece is a piece."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    schema = arrow_schema(CONTENT)
+    yield schema.empty_table()
+    for part in sorted(set(parts)):
+        try:
+            with candidate.fetch(layout.content(project, part)) as path, pq.ParquetFile(path) as file:
+                if int((file.schema_arrow.metadata or {}).get(b"schema_version", b"0")) > SCHEMA_VERSION:
+                    raise SchemaTooNew("A part's content was written by a newer version.", hint="Upgrade tre-ingest.")
+                held: list[pa.Table] = []
+                for batch in file.iter_batches(_PIECE, columns=CONTENT.names(), use_threads=False):
+                    rows = pa.Table.from_batches([batch], schema=schema)
+                    last = pc.index(rows["instance"], rows["instance"][-1]).as_py()     # where its last report begins
+                    if last:
+                        yield pa.concat_tables([*held, rows.slice(0, last)])
+                        held = []
+                    held.append(rows.slice(last))
+                if held:
+                    yield pa.concat_tables(held)
+        except NotFound:        # a part without a report
+            continue
 
 
 def tabulate(content: pa.Table, without: Collection[str], malformed: Counter[str]) -> dict[str, pa.Table]:
@@ -149,7 +174,7 @@ def _place(content: pa.Table, malformed: Counter[str]) -> dict[str, Callable[[In
     side = stated(rows, targets, sides, "laterality")
     # What was found in an image, at a place or in all of it, and says no side has the image's (TID 4006, 4020).
     seen = _inherit(side, up, levels)
-    refers, images = _references(content, up, find)
+    refers, images = _references(content, up, is_place, side >= 0, find)
     refers, images = refers[seen[images] >= 0], images[seen[images] >= 0]
     places = up[refers]
     findings = np.where(is_place[places], up[places], places)
@@ -188,8 +213,10 @@ def _tree(content: pa.Table) -> tuple[Ints, list[Ints], Callable[[Ints, Ints], I
     return up, [level for level in levels if level.size and depth[level[0]] > 0], find
 
 
-def _references(content: pa.Table, up: Ints, find: Callable[[Ints, Ints], Ints]) -> tuple[Ints, Ints]:
-    """Return the rows that only refer to an item of their report, and the rows of those items."""
+def _references(content: pa.Table, up: Ints, is_place: Any, sided: Any, find: Callable[[Ints, Ints], Ints]
+                ) -> tuple[Ints, Ints]:
+    """Return the rows that refer to an item of their report, and the rows of those items: by its place in the report,
+    or, below a place in an image, by the image's UID, which an image with a side (`sided`) has too."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -198,6 +225,14 @@ def _references(content: pa.Table, up: Ints, find: Callable[[Ints, Ints], Ints])
     mask = pc.and_(pc.equal(content["value_type"], "REFERENCE"), numbered)
     rows = np.flatnonzero(pc.fill_null(mask, False).to_numpy())
     there = find(rows, content["text"].take(pa.array(rows)).cast(pa.int64()).to_numpy())
+    (reports, _), (images, uids) = _words(content["instance"]), _words(content["reference"])
+    keys = reports * (len(uids) + 1) + images
+    library = np.flatnonzero(sided & (images >= 0))
+    library = library[np.argsort(keys[library], kind="stable")]
+    again = np.flatnonzero((images >= 0) & (up >= 0) & is_place[up] & bool(len(library)))
+    at = np.minimum(np.searchsorted(keys[library], keys[again]), max(len(library) - 1, 0))
+    same = library[at] if len(library) else again
+    rows, there = np.concatenate((rows, again)), np.concatenate((there, np.where(keys[same] == keys[again], same, -1)))
     sound = (there >= 0) & (up[rows] >= 0)
     return rows[sound], there[sound]
 

@@ -7,8 +7,10 @@ import pyarrow as pa
 import pytest
 
 from pipeline import layout
+from pipeline.curate import measurements
 from pipeline.curate.measurements import SQL, tabulate, write
 from pipeline.curate.spill import Spill, Tables
+from pipeline.errors import SchemaTooNew
 from pipeline.schemas import CONTENT, FINDINGS, MEASUREMENTS, arrow_schema
 from pipeline.storage import open_store, tables
 
@@ -124,6 +126,23 @@ def test_a_finding_has_the_side_of_the_images_it_was_found_in():
     assert bad == {"findings.laterality": 1}
 
 
+def test_a_place_may_name_its_image_again():
+    """The place holds an IMAGE item of its own; the library's item of the same image says the side."""
+    def image(node, parent, depth, uid):
+        return item(node, parent, depth, "IMAGE", None, (None, None), reference=uid)
+
+    library = (image(2, 1, 1, "2.25.91"), laterality(3, 2, 2, "Left", ("111027", "DCM")), image(4, 1, 1, "2.25.90"),
+               laterality(5, 4, 2, "Right", ("111027", "DCM")))  # fmt: skip
+    finding = code(6, 1, 1, "Single Image Finding", ("111059", "DCM"), "129769006", "SCT", "Calcification")
+    place = item(7, 6, 2, "SCOORD", "Center")
+    for uid, side in (("2.25.91", "L"), ("2.25.90", "R"), ("2.25.92", None)):
+        rows, _, _ = made(ROOT, *library, finding, place, image(8, 7, 3, uid), num(9, 6, 2, "Certainty", "1", "%"))
+        assert [r["laterality"] for r in rows] == [side]
+    elsewhere = [{**row, "instance": "2.25.8"} for row in (ROOT, *library)]
+    rows, _, _ = made(*elsewhere, ROOT, finding, place, image(8, 7, 3, "2.25.91"), num(9, 6, 2, "Certainty", "1", "%"))
+    assert [r["laterality"] for r in rows] == [None]        # another report's library is not this one's
+
+
 @pytest.mark.parametrize(("written", "value", "bad"), [
     ("1.5", 1.5, 0), ("+1.5E1", 15.0, 0), (" -2. \0", -2.0, 0), (".5", 0.5, 0), ("0", 0.0, 0), (None, None, 0),
     ("", None, 0), ("  ", None, 0), ("1,5", None, 1), ("twelve", None, 1), ("NaN", None, 1), ("inf", None, 1),
@@ -169,6 +188,28 @@ def test_parts_are_put_together_by_report_without_what_is_held(store):
     assert bad == {"measurements.value": 3}
     again, _ = whole(store, ["p-1", "p-2", "p-1"], ["2.25.3"])
     assert {n: tables.to_bytes(t) for n, t in got.items()} == {n: tables.to_bytes(t) for n, t in again.items()}
+
+
+@pytest.mark.parametrize("piece", [1, 3, 4, 5, 7, 100])
+def test_a_report_is_worked_on_whole_however_the_file_is_cut(store, monkeypatch, piece):
+    sides = ("Left", "Right", "Both", "Left", "Right", "Right", "Left", "Both")
+    whole_report = [(ROOT, laterality(2, 1, 1, side), item(3, 1, 1, "CONTAINER", "A"), num(4, 3, 2, "x", str(n)))
+                    for n, side in enumerate(sides)]  # fmt: skip
+    reports = [report[: n % 4 + 1] for n, report in enumerate(whole_report)]
+    rows = [{**row, "instance": f"2.25.{n}"} for n, report in enumerate(reports) for row in report]
+    tables.write(store, layout.content("breast", "p-1"), tables.from_rows(CONTENT, rows))
+    monkeypatch.setattr(measurements, "_PIECE", piece)
+    got, bad = whole(store, ["p-1"])
+    assert [(r["report_uid"], r["value"], r["laterality"], r["path"]) for r in got["measurements"].to_pylist()] == [
+        ("2.25.3", 3.0, "L", "Report / A / x"), ("2.25.7", 7.0, "B", "Report / A / x")]
+    assert not bad
+
+
+def test_content_of_a_newer_version_is_refused(store):
+    newer = tables.from_rows(CONTENT, [ROOT]).replace_schema_metadata({"schema_version": "99"})
+    tables.write(store, layout.content("breast", "p-1"), newer)
+    with pytest.raises(SchemaTooNew):
+        whole(store, ["p-1"])
 
 
 def test_nothing_at_all_gives_empty_tables(store):
