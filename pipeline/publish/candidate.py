@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import layout
 from pipeline.errors import CandidateFailed
 from pipeline.model import Status
-from pipeline.publish import checks, dictionary, report
+from pipeline.publish import checks, dictionary, docs, report
 from pipeline.publish.files import SCHEMA_VERSION, canonical, hex_of, put_same, read_json, sha256, sha256_of, stored
 from pipeline.publish.words import summary_lines
 from pipeline.storage import ObjectStore
@@ -104,6 +104,7 @@ def seal(
         "withheld.parquet": parquet.to_bytes(held),
         "dictionary.json": canonical(words),
         "dictionary.html": dictionary.html(words, doc["title"]),
+        "checks.html": docs.html(doc, results),
         "report.html": report.html(tables, doc, plan, results, words),
     }
     listed = [{"name": name, "bytes": len(data), "sha256": sha256(data)} for name, data in files.items()]

@@ -19,6 +19,7 @@ from pipeline.validate.gx import Asker
 from pipeline.validate.measure import Answer, measure, withholds
 from pipeline.validate.relations import ROW, Relations, quoted
 from pipeline.validate.suites import Suite, load, suite_digests
+from pipeline.validate.words import expected
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -204,6 +205,7 @@ def _line(item: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
     return {
         "type": item["type"],
         "column": ", ".join(columns),
+        "expected": expected(item),
         "severity": item["severity"],
         "success": answer.success,
         "answered": answer.answered,

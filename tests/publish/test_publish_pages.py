@@ -32,6 +32,8 @@ class Page(html.parser.HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.add(tag)
         for name, value in attrs:
+            if tag == "a" and value in ("report.html", "checks.html"):      # a page of the same release
+                continue
             if name in ("src", "href", "srcset", "action", "data", "xlink:href"):
                 (self.anchors if value.startswith("#") else self.loads).append(value)
             if name == "id":
@@ -39,7 +41,7 @@ class Page(html.parser.HTMLParser):
             assert not name.startswith("on"), name
 
 
-@pytest.mark.parametrize("name", ["report.html", "dictionary.html"])
+@pytest.mark.parametrize("name", ["report.html", "dictionary.html", "checks.html"])
 def test_a_page_loads_and_runs_nothing(many, name):
     text = read(many, name)
     page = Page(text)
@@ -97,7 +99,7 @@ def test_text_of_a_small_group_is_not_in_the_report(made):
 def test_what_the_project_file_says_is_escaped(made):
     made.plan["title"] = "<script>alert(1)</script>"
     made.seal()
-    for name in ("report.html", "dictionary.html"):
+    for name in ("report.html", "dictionary.html", "checks.html"):
         assert "<script" not in read(made, name)
         assert "&lt;script" in read(made, name)
 
@@ -157,3 +159,23 @@ def test_the_lines_fall_back_on_patients_where_there_is_no_clinical_table(made):
     space = {}
     exec(compile(opening.lines(f"{made.base}/release/{made.project}"), "lines", "exec"), space)
     assert len(space["df"]) == 48
+
+
+def test_the_checks_page_says_what_was_checked_why_and_how_many_failed(made):
+    line = {"type": "expect_column_values_to_be_between", "column": "kvp_kv", "expected": "at least 10 and at most 200",
+            "severity": "warning", "success": False, "answered": True, "element_count": 900, "unexpected_count": 3,
+            "unexpected_percent": 0.3, "why": "The unit would be wrong.", "source": "House plausibility limit"}
+    more = [{**line, "column": "exposure_mas", "unexpected_count": 41}, {**line, "answered": False},
+            {**line, "column": "grid", "success": True, "unexpected_count": 0}]
+    made.results = {"exposures": {"schema_version": 1, "suite": "exposures", "rows": 900, "failing_rows": 44,
+                                  "withheld_instances": 44, "dropped_rows": 0, "expectations": [line, *more]}}
+    made.seal()
+    text = re.sub(r"<[^>]+>|\s+", " ", read(made, "checks.html"))
+    text = re.sub(" +", " ", text)
+    assert "4 checks, 3 of them not passed. Withheld for it: 44 images." in text
+    said = "{} at least 10 and at most 200 The unit would be wrong. House plausibility limit warning {} rows"
+    assert said.format("kvp_kv", "&lt;10") in text and said.format("exposure_mas", "41") in text
+    assert "not answered" in text
+    before, _, after = text.rpartition("The checks of exposures")
+    assert "grid" in after and "kvp_kv" in after and "kvp_kv" in before and "grid" not in before.rpartition("}")[2]
+    assert 'href="checks.html"' in read(made, "report.html") and 'href="report.html"' in read(made, "checks.html")

@@ -215,8 +215,8 @@ def test_the_same_tables_give_the_same_bytes(passed):
     again = validate(made(good()), SUITES)
     assert json.dumps(again.results) == json.dumps(passed.results)
     names = Counter(key for doc in again.results.values() for line in doc["expectations"] for key in line)
-    assert set(names) == {"type", "column", "severity", "success", "answered", "element_count", "unexpected_count",
-                          "unexpected_percent", "why", "source"}  # fmt: skip
+    assert set(names) == {"type", "column", "expected", "severity", "success", "answered", "element_count",
+                          "unexpected_count", "unexpected_percent", "why", "source"}  # fmt: skip
 
 
 def test_importing_the_room_imports_neither_gx_nor_pandas():
