@@ -84,6 +84,6 @@ def elements(machine: XRaySet, operator: Operator, thickness: float, view: str, 
         "PositionerPrimaryAngle": str(-angle if laterality == "L" else angle),
     }
     if machine.vendor.writes_area:
-        area = max(3000.0, rng.gauss(4200 + 95 * thickness, 1400))
+        area = max(4000.0, rng.gauss(5200 + 115 * thickness, 1500))
         found |= {"CompressionContactArea": f"{area:.0f}", "CompressionPressure": f"{force / area * 1000:.2f}"}
     return found

@@ -70,8 +70,8 @@ def name(number: int, rng: random.Random) -> str:
     return f"{surname.upper()}^{rng.choice(_FORENAMES).upper()}^{rng.choice(_FORENAMES).upper()}"
 
 
-def women(n: int, seed: object) -> list[Woman]:
-    """Return `n` women; the first fifteen have the roles of `ROLES`. Same seed, same women."""
+def women(n: int, seed: object, born_from: int = 1946) -> list[Woman]:
+    """Return `n` women, born within twenty years; the first fifteen have the roles of `ROLES`. Same seed, same women."""
     rng = generator("women", seed)
     numbers = nhs_numbers(rng, 2 * n + 1)
     ids = rng.sample(range(1_000_000, 10_000_000), 2 * n)
@@ -88,7 +88,7 @@ def women(n: int, seed: object) -> list[Woman]:
             local = {"HOSP-A": found[0].locals["HOSP-B"]}
         found.append(Woman(
             number=number, role=role, nhs=numbers[2 * number], name=called,
-            birth=date(1946, 1, 1) + timedelta(days=rng.randrange(20 * 365)), locals=local,
+            birth=date(born_from, 1, 1) + timedelta(days=rng.randrange(20 * 365)), locals=local,
             former_nhs=numbers[2 * number + 1] if role in ("superseded", "ambiguous") else None, charset=charset))
     return found
 

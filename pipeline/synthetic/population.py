@@ -88,7 +88,7 @@ def population(n_women: int, seed: object = 1, *, first_year: int = 2015, rounds
     First invitations are spread over `invited_over_days`. The first fifteen women have the roles of `people.ROLES`.
     Images have `rows` × `columns` pixels.
     """
-    women = people.women(n_women, seed)
+    women = people.women(n_women, seed, first_year - 69)        # 49 to 69 years old when it starts
     landed: list[Landed] = []
     episodes: list[dict[str, str]] = []
     outcomes: list[dict[str, str]] = []
