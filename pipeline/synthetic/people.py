@@ -71,7 +71,7 @@ def name(number: int, rng: random.Random) -> str:
 
 
 def women(n: int, seed: object, born_from: int = 1946) -> list[Woman]:
-    """Return `n` women, born within twenty years; the first fifteen have the roles of `ROLES`. Same seed, same women."""
+    """Return `n` women; the first fifteen have the roles of `ROLES`. Same seed, same women."""
     rng = generator("women", seed)
     numbers = nhs_numbers(rng, 2 * n + 1)
     ids = rng.sample(range(1_000_000, 10_000_000), 2 * n)
