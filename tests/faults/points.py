@@ -65,7 +65,7 @@ POINTS = (
     Point("assemble", "equipment", "candidate", "write", rf"{CANDIDATE}/equipment/[a-z]+\.parquet"),
     Point("assemble", "plan", "candidate", "write", rf"{CANDIDATE}/plan\.json"),
     Point("assemble", "inputs", "work", "write", rf"{CANDIDATE}/inputs\.json"),
-    Point("curate", "curated tables", "candidate", "write", rf"{CANDIDATE}/curated/[a-z_]+\.parquet"),
+    Point("curate", "curated tables", "candidate", "put_file", rf"{CANDIDATE}/curated/[a-z_]+\.parquet"),
     _sealed("tables", r"tables/[a-z_]+\.parquet"),
     _sealed("validation", r"validation/[a-z_]+\.json"),
     _sealed("images", r"images\.parquet"),
