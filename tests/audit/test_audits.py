@@ -1,6 +1,7 @@
 """Each audit over a made-up release: its numbers against the same counted by hand, and what its page may not do."""
 
 import csv
+import hashlib
 import html.parser
 import io
 import re
@@ -84,21 +85,24 @@ def test_nobodys_pseudonym_or_uid_is_in_what_may_be_shown(answers, rows, name):
         assert row["study_uid"] not in text and row["exposure_id"] not in text
 
 
-def test_the_bytes_depend_on_the_tables_alone(tmp_path):
+def test_the_bytes_depend_on_the_tables_alone():
+    """Here and in a process of another time zone, another order of hashes."""
     code = ("import sys, hashlib; sys.path.insert(0, sys.argv[1])\n"
             "import audit_kit\nfrom pipeline.audit.registry import AUDITS\nfrom pipeline.audit.run import run\n"
-            "made = audit_kit.release(60)\n"
+            "made = audit_kit.release(40)\n"
             "for audit in AUDITS.values():\n"
             "    files, report = run(audit, made, audit_kit.ABOUT, minimum=5)\n"
             "    for file, data in sorted({**files, **report.internal}.items()):\n"
             "        print(audit.name, file, hashlib.sha256(data).hexdigest())\n")
-    found = set()
-    for seed in ("1", "2"):
-        out = subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent)], check=True, capture_output=True,
-                             text=True, env={"PYTHONHASHSEED": seed, "TZ": "Asia/Tokyo" if seed == "1" else "UTC",
-                                             "PYTHONPATH": str(Path(__file__).parents[2]), "PATH": ""})
-        found.add(out.stdout)
-    assert len(found) == 1 and "dose-survey index.html" in found.pop()
+    out = subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent)], check=True, capture_output=True,
+                         text=True, env={"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "PATH": "",
+                                         "PYTHONPATH": str(Path(__file__).parents[2])})
+    made, here = audit_kit.release(40), []
+    for audit in AUDITS.values():
+        files, report = run(audit, made, audit_kit.ABOUT, minimum=5)
+        here += [f"{audit.name} {file} {hashlib.sha256(data).hexdigest()}"
+                 for file, data in sorted({**files, **report.internal}.items())]
+    assert out.stdout.splitlines() == here
 
 
 def doses(rows):
