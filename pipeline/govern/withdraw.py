@@ -165,11 +165,12 @@ def _rows(store: ObjectStore, key: str, order: Order, meant: Meant) -> int:
     except NotFound:
         return 0
     hit = pa.array([False] * table.num_rows, pa.bool_())
-    for column, names in (("patient_id", order.people), ("sop_instance_uid", meant.instances | order.instances)):
+    instances = meant.instances | order.instances
+    for column, names in (("patient_id", order.people), ("sop_instance_uid", instances), ("report_uid", instances)):
         if column in table.column_names and names:
             hit = pc.or_(hit, pc.is_in(table[column].combine_chunks(), value_set=pa.array(sorted(names), pa.string())))
     hits = table.filter(hit)
-    if "path" in hits.column_names:
+    if {"path", "sop_instance_uid"} <= set(hits.column_names):      # of images; a measurement's path is another thing
         for path, uid in zip(hits["path"].to_pylist(), hits["sop_instance_uid"].to_pylist(), strict=True):
             meant.instances.add(uid)
             meant.images.add(path[: 1 - _TAIL])
