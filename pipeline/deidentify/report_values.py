@@ -11,7 +11,7 @@ from pipeline.deidentify.concepts import Code, ConceptRule, Concepts
 from pipeline.deidentify.elements import CHARACTER_SET, Pieces, Work, element_bytes, even
 from pipeline.deidentify.plan import Act, Op, Plan
 from pipeline.dicom.charset import decode
-from pipeline.dicom.scan import LITTLE_IMPLICIT, MAX_DEPTH, Element, Encoding, read_items, read_level
+from pipeline.dicom.scan import LITTLE_IMPLICIT, Element, Encoding, read_items, read_level
 from pipeline.model import Reason, Refusal
 
 RELATIONSHIP, VALUE_TYPE, CONCEPT_NAME, CONTINUITY = 0x0040A010, 0x0040A040, 0x0040A043, 0x0040A050
@@ -85,8 +85,6 @@ class Level:
             return []
         if self.encoding.explicit and element[1] not in (b"SQ", b"UN"):
             raise Refusal(Reason.VR_MISMATCH, tag)
-        if self.depth >= MAX_DEPTH:
-            raise Refusal(Reason.NESTING_TOO_DEEP, tag)
         return read_items(self.buf, element, self.encoding, self.depth + 1)
 
     def inside(self, tag: int, where: tuple[int, int]) -> Level:

@@ -104,6 +104,12 @@ def test_shipped_rules_pass_the_linter(path):
     assert concepts.lint(path) == []
 
 
+def test_a_meaning_that_a_file_gives_an_older_code_stands_before_the_dictionary_s():
+    rules = concepts.read(RECIPES / "dose_report.toml")
+    assert rules.meaning(("C-120F9", "SRT")) == "Aluminum or Aluminum compound"
+    assert rules.meaning(("G-C171", "SRT")) == rules.meaning(("272741003", "SCT")) == "Laterality"
+
+
 def test_any_change_of_a_rule_is_another_digest(flaws, tmp_path):
     digests = set()
     changes = [(), (('"113733 DCM" = "KVP"', '"113736 DCM" = "Exposure"'),), (('"remap"', '"remove"'),),

@@ -147,6 +147,23 @@ def test_of_a_code_only_value_scheme_and_meaning_pass(engine):
     assert "ReferencedSOPSequence" not in out.ContentSequence[0]
 
 
+def test_a_rule_may_list_the_answers_and_the_templates(tmp_path, pseudonyms):
+    rules = (RECIPES / "dose_report.toml").read_text().replace(
+        '"111635 DCM" = "X-Ray Grid"', '"111635 DCM" = { meaning = "X-Ray Grid", values = ["111646 DCM"] }')
+    (tmp_path / "rules.toml").write_text(rules)
+    engine = kit.Engine(tmp_path, kit.compiled(tmp_path / "rules.toml"), pseudonyms)
+    filters = [container(DCM.XRayFilters), container(DCM.XRayFilters)]
+    for ds, template in zip(filters, ("10003", "4711"), strict=True):
+        ds.ContentTemplateSequence = [pydicom.Dataset()]
+        ds.ContentTemplateSequence[0].MappingResource = "DCMR"
+        ds.ContentTemplateSequence[0].TemplateIdentifier = template
+    out = engine(report(said(DCM.XRayGrid, DCM.FixedGrid), said(DCM.XRayGrid, DCM.NoGrid), *filters))
+    assert [kit.tree(ds)[2] for ds in out.ContentSequence if ds.ValueType == "CODE"] == ["111646"]
+    assert engine.tally.dropped == {"code_not_listed": 1}
+    rows = extract(engine.raw, engine.result.encoding).to_pylist()
+    assert [row["template"] for row in rows] == ["10001", None, "10003", None]
+
+
 # ---- what an item stands beside ------------------------------------------------------------------------------------
 def test_a_device_is_known_by_the_pseudonym_of_headers(engine, pseudonyms):
     observer = [said(DCM.ObserverType, DCM.Device, relation=CONTEXT)]
@@ -229,6 +246,9 @@ def test_what_refers_to_an_item_finds_it_where_it_went(cad):
     assert [kit.tree(mark)[3] for mark in marks] == [
         [("SCOORD", "111010", None, [("REFERENCE", None, [1, 1, 2], [])])], [], []]
     assert cad.tally.dropped == {"by_rule": 2, "reference_lost": 4}
+    rows = {row["value_type"]: row for row in extract(cad.raw, cad.result.encoding).to_pylist()}
+    assert rows["REFERENCE"]["text"] == str(rows["IMAGE"]["node"]) and rows["IMAGE"]["node"] == 4
+    assert rows["SCOORD"]["text"] == "POINT 165 2433"
 
 
 def test_a_cad_report_passes_with_its_findings(cad):
@@ -426,8 +446,8 @@ def test_only_the_meaning_that_the_dictionary_gives_the_code_is_passed_over(plan
     lambda word: {"VerifyingObserverSequence": [_observer(word)]},
 ])
 def test_names_below_the_top_are_searched_for(part, tell):
-    told = tell("Quillfeather^Ada")
-    kept = text(DCM.DeviceObserverModelName, "as Quillfeather likes it")
+    told = tell("Vermilingua^Ada")
+    kept = text(DCM.DeviceObserverModelName, "as Vermilingua likes it")
     assert part(report(kept, *told.pop("content", ()), **told))[0] == {"quarantined/residual_identifier": 1}
 
 

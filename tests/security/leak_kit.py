@@ -609,7 +609,7 @@ def _twice(ds: Dataset, mark: Mark) -> None:
 
 def _other_objects() -> None:
     alone("a secondary capture", put("ImageComments", text), kind="secondary_capture")
-    alone("a structured report", nested("ContentSequence", "TextValue"), kind="dose_report")
+    alone("a structured report", nested("ContentSequence", "TextValue"), kind="dose_report", published=True)
     alone("an encapsulated PDF", _pdf, kind="secondary_capture")
     for syntax in ("big", "deflated"):
         alone(f"comments, {syntax}", put("PatientComments", text), syntax=syntax, published=True)

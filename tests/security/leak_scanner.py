@@ -161,7 +161,7 @@ def views(data: bytes, depth: int = 0) -> Iterator[tuple[str, bytes]]:
     if b"&" in data or b"%" in data:
         text = data.decode("utf-8", "replace")
         yield "unescaped", (html.unescape(text) + urllib.parse.unquote(text)).encode("utf-8", "replace")
-    if data[:4] == data[-4:] == b"PAR1":
+    if len(data) > 12 and data[:4] == data[-4:] == b"PAR1":
         yield "cells", parquet(data).encode("utf-8", "surrogatepass")
     if data[128:132] == b"DICM":
         yield "elements", dicom(data).encode("utf-8", "surrogatepass")
