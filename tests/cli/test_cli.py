@@ -38,12 +38,14 @@ def tree(root: Path) -> dict[str, str]:
 
 # ---- help and version --------------------------------------------------------------------------------------------
 def test_the_documents_name_commands_that_exist():
-    names = {" ".join(path) for path in EVERY}
+    from pipeline.audit.registry import AUDITS
+
+    names = {" ".join(path) for path in EVERY} | {f"audit {name}" for name in AUDITS}
     groups = {name.split()[0] for name in names if " " in name}
     root = Path(__file__).parents[2]
     named = set()
     for page in (root / "README.md", *root.glob("*.md"), *(root / "docs").rglob("*.md")):
-        for first, second in re.findall(r"(?:`|bin/|^|\|\s)tre ([a-z-]+)(?: ([a-z]+))?", page.read_text(), re.M):
+        for first, second in re.findall(r"(?:`|bin/|^|\|\s)tre ([a-z][a-z-]*)(?: ([a-z-]+))?", page.read_text(), re.M):
             named.add(f"{first} {second}" if first in groups else first)
     assert named <= names | {f"{group} " for group in groups}, named - names
     assert {"run", "stage", "status", "ledger", "doctor", "recipe lint", "release verify"} <= named & names
