@@ -50,7 +50,7 @@ def _list(words: tuple[str, ...]) -> str:
     return ", ".join(f"'{word}'" for word in words)
 
 
-_STUDIES_OF = 150_000       # images that are worked on at once: whole studies, since nothing here spans two
+_STUDIES_OF = 50_000        # images that are worked on at once: whole studies, since nothing here spans two
 
 
 def make(db: duckdb.DuckDBPyConnection, flat: Path, folder: Path) -> None:
@@ -138,12 +138,16 @@ def images(db: duckdb.DuckDBPyConnection) -> None:
           SELECT source FROM believed GROUP BY source HAVING count(DISTINCT patient) > 1 OR count(DISTINCT study) > 1
             OR count(DISTINCT laterality) > 1 OR count(DISTINCT view) > 1)
         SELECT b.instance, b.event, CASE WHEN t.source IS NULL THEN b.source END AS source
-        FROM believed b LEFT JOIN torn t USING (source);
-        -- An image without an event has the one that its copies have, where they agree.
-        UPDATE grp SET event = c.event FROM (
-          SELECT source, min(event) AS event FROM grp WHERE event IS NOT NULL AND source IS NOT NULL
-          GROUP BY source HAVING count(DISTINCT event) = 1) c
-        WHERE grp.instance = c.source AND grp.event IS NULL;
+        FROM believed b LEFT JOIN torn t USING (source)""")
+    for _ in range(_CHAIN):     # an image without an event has the one that its copies have, where they agree
+        changed = db.execute("""
+            UPDATE grp SET event = c.event FROM (
+              SELECT source, min(event) AS event FROM grp WHERE event IS NOT NULL AND source IS NOT NULL
+              GROUP BY source HAVING count(DISTINCT event) = 1) c
+            WHERE grp.instance = c.source AND grp.event IS NULL""").fetchone()
+        if not changed or not changed[0]:
+            break
+    db.execute("""
         ALTER TABLE grp ADD COLUMN gid VARCHAR;
         UPDATE grp SET gid = coalesce(event, source, instance)""")
     for _ in range(_CHAIN):
