@@ -177,7 +177,8 @@ def page() -> str:
             "A very small project, run by the steps that Airflow runs; what stands here is what it made. The people",
             "are invented. Ann has two mammograms on the first day; a second series of the same study comes a day",
             "late. Bea has one mammogram, and the crosswalk does not know who she is. Leases and the index of digests",
-            "already seen are left out. `{a,b}` stands for several files.",
+            "already seen are left out. `{a,b}` stands for several files. Each act leaves two entries in `audit/`, one",
+            "before it and one after.",
         )
         example.say("## Day 1")
         example.land(FIRST)
