@@ -93,7 +93,7 @@ def clinical(project: Project) -> Result:
 @audited("build")
 def assemble(project: Project) -> Result:
     """Put the parts and the clinical snapshot of today together. Result: candidate, parts, counts, output (rows of the
-    physicist's table that are used, and those left out by reason).
+    physicist's table that are used, and those left out by reason), output_refused (the first 20: line, reason).
 
     Raises PartsMissing where a shard has no part yet, CrosswalkRefused where a known person would become another,
     DosimetryRefused where the physicist's tables cannot be used.
@@ -124,7 +124,8 @@ def assemble(project: Project) -> Result:
              "factors": side.factors.name if side.factors else None}
     room.write(side.work, side.candidate, config, identity, parts=parts, counts=counts, held=held, clinical=snapshot,
                about=about, equipment=_equipment(side, wanted), refused=side.output.refused)
-    return {"candidate": identity, "parts": len(parts), "counts": counts, "output": side.output.counts}
+    return {"candidate": identity, "parts": len(parts), "counts": counts, "output": side.output.counts,
+            "output_refused": [list(row) for row in side.output.refused[:20]]}
 
 
 def curate(project: Project, candidate: str) -> Result:

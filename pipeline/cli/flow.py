@@ -150,6 +150,7 @@ def build_all(config: ProjectConfig) -> Mapping[str, Any]:
     print(f"de-identify  {len(pending)} shards, {time.monotonic() - begin:.1f} s")
     _step("clinical", lambda: steps.clinical(config))
     assembled = _step("assemble", lambda: steps.assemble(config))
+    facts({f"  output table, line {line}": f"left out: {reason}" for line, reason in assembled["output_refused"]})
     _step("curate", lambda: steps.curate(config, assembled["candidate"]))
     validated = _step("validate", lambda: steps.validate(config, assembled["candidate"]))
     facts({"  candidate": validated["candidate"], "  digest": validated["digest"]})

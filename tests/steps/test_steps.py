@@ -129,12 +129,15 @@ def test_another_factor_or_output_is_another_candidate_of_the_same_parts(publish
     site = Site(folder, published.truth)
     before = steps.assemble(site.project)
     made = {before["candidate"]}
+    assert before["output_refused"] == []
     for name in ("SYNTHETIC-factors.csv", "SYNTHETIC-output.csv"):
         path = folder / name
-        path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(lines[:-1]) + ("not,a,row\n" if name == "SYNTHETIC-output.csv" else ""))
         after = steps.assemble(site.project)
         assert after["parts"] == before["parts"] and after["candidate"] not in made
         made.add(after["candidate"])
+    assert after["output_refused"] == [[len(lines), "wrong_number_of_cells"]]
     (folder / "SYNTHETIC-factors.csv").write_text("factor,value\ng,1\n")
     with pytest.raises(DosimetryRefused):
         steps.assemble(site.project)
