@@ -99,10 +99,7 @@ def landing(folder: Path, instances: int) -> None:
             "bso_organisation_code,bso_batch_id,final_action_code,change_db_date_time")
     (folder / "episodes.csv").write_text("\n".join([head, *episodes, ""]))
     zones = (f"file://{folder.resolve()}/{zone}" for zone in ("landing", "work", "candidate", "release"))
-    text = project_text(*zones, name=NAME)
-    text = text[:text.index("[[clinical]]", text.index("[[clinical]]") + 1)]        # episodes alone
-    text = re.sub(r"^\[(equipment|curate)\b[^\n]*\n.*?(?=^\[|\Z)", "", text, flags=re.M | re.S)     # no files of these
-    (folder / "project.toml").write_text(text)
+    (folder / "project.toml").write_text(project_text(*zones, name=NAME))
     key = folder / f"{NAME}.key"
     key.touch(mode=0o600)
     key.write_text(hashlib.sha256(NAME.encode()).hexdigest() + "\n")

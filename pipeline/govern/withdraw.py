@@ -128,9 +128,10 @@ def meaning(zones: Zones, order: Order) -> Meant:
     meant.images |= {f"{patient}/" for patient in order.people}
     given = _given(zones)
     for release in _children(zones.release, layout.releases(project)):
-        folder = layout.in_release(project, release, "tables/")
-        counts = {entry.key.removeprefix(folder).removesuffix(".parquet"): rows
-                  for entry in zones.release.list(folder) if (rows := _rows(zones.release, entry.key, order, meant))}
+        keys = [entry.key for entry in zones.release.list(layout.in_release(project, release, "tables/"))]
+        keys.append(layout.in_release(project, release, layout.CATALOGUE))
+        counts = {key.rpartition("/")[2].removesuffix(".parquet"): rows
+                  for key in keys if (rows := _rows(zones.release, key, order, meant))}
         if counts and release in given:
             meant.rows[release] = counts
         elif counts:
@@ -161,8 +162,10 @@ def _rows(store: ObjectStore, key: str, order: Order, meant: Meant) -> int:
     import pyarrow.compute as pc
 
     try:
-        table = tables.read(store, key)
+        table = tables.read(store, key, ["patient_id", "sop_instance_uid", "report_uid", "path"])
     except NotFound:
+        return 0
+    if not table.column_names:      # of nobody
         return 0
     hit = pa.array([False] * table.num_rows, pa.bool_())
     instances = meant.instances | order.instances

@@ -145,6 +145,13 @@ def test_a_person_is_taken_back(site: Site) -> None:
     public = (site.folder / "release" / NAME / "certificates" / f"{recall}.json").read_text()
     assert "officer" in said and "officer" not in public and "engineer" not in public
     assert json.loads(public)["removed"]["by_zone"]["release"] == len(keys)
+    held = {}       # what the older release still says of them, table by table, its catalogue too
+    for path in (site.folder / "release" / NAME / "releases" / first).rglob("*.parquet"):
+        if "patient_id" in duckdb.sql(f"select * from '{path}' limit 0").columns:
+            (rows,), = duckdb.sql(f"select count(*) from '{path}' where patient_id = '{patient}'").fetchall()
+            held |= {path.stem: rows} if rows else {}
+    assert json.loads(public)["remains"]["rows_in_older_releases"] == {first: held}
+    assert held.keys() >= {"patients", "instances", "exposures", "episodes", "catalogue"}
     assert all(o["sha256"] for o in json.loads(public)["removed"]["objects"])
     stones = "".join(path.read_text() for path in (site.folder / "release" / NAME / "tombstones").iterdir())
     words = {*site.truth.sentinels, *site.truth.population.uids, person, person.split(":")[1], patient}
