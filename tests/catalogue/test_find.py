@@ -122,7 +122,8 @@ def test_a_filter_finds_what_a_slow_reading_finds(world, tree):
     f"{FLOAT} = 0.1", f"{FLOAT} < 0.1", f"{FLOAT} > 1e38", "PositionerPrimaryAngle = 0.1", "CompressionForce = 150",
     "CompressionForce > 1e308", "CompressionForce in (-3, 7)", f"{GE} >= 5", f"{ACME} = 'thick'", f"{ACME} > 5",
     "PatientAge < 1", "Manufacturer like '50\\% O''Brien'", "Manufacturer like '_'", "Manufacturer ilike 'É'",
-    "Modality = ''", "not Modality in ('MG', 'CT')", "Modality is null", "not (Modality is not null or StudyDate is null)",
+    "Modality = ''", "not Modality in ('MG', 'CT')", "Modality is null",
+    "not (Modality is not null or StudyDate is null)",
     "not (CompressionForce > 0 and Modality = 'MG')", "not (CompressionForce > 0 or Modality = 'MG')",
 ])
 def test_the_corners_are_found_as_a_slow_reading_finds_them(world, text):
