@@ -250,11 +250,16 @@ def list_csv(what: str, found: Listed, stats: Sequence[str], *, rows: str = "exp
 
 
 def cross_csv(row: str, column: str, found: Crossed, stats: Sequence[str], *, rows: str = "exposures") -> bytes:
-    """Return the cells of a table as CSV, a line a cell; `kept_back` says whether its numbers are left empty."""
+    """Return the cells of a table as CSV, a line a cell; `kept_back` says whether its numbers are left empty.
+
+    A cell that nobody is in has no line.
+    """
     lines: list[Sequence[object]] = []
     for r in found.rows.groups:
         for c in found.columns.groups:
             n = found.cell(r, c)
+            if n.shown and not n.n:
+                continue
             names = (words(r, found.rows.held), words(c, found.columns.held))
             lines.append((*names, "no", n.people, n.n, *(n.stats or (None,) * len(stats))) if n.shown
                          else (*names, "yes", *(None,) * (2 + len(stats))))

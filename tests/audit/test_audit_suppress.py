@@ -160,3 +160,14 @@ def test_a_small_total_is_not_shown_at_all(asked):
     ask.db.register("v", pa.table({"person": range(9), "g": ["a"] * 5 + ["b"] * 4}))
     found = listed(ask, "v", "g")
     assert not found.groups and not found.total.shown and found.total.n == 0
+
+
+def test_a_group_that_is_kept_back_is_not_empty_in_a_table(asked):
+    """Its cells have no numbers: a zero would be one."""
+    ask = asked(10)
+    rows = [("a", "x")] * 30 + [("a", "y")] * 25 + [("a", "z")] * 4 + [("b", "x")] * 20
+    ask.db.register("v", pa.table({"person": range(len(rows)), "r": [r for r, _ in rows], "c": [c for _, c in rows]}))
+    found = crossed(ask, "v", "r", "c")
+    assert set(found.columns.held) == {"y", "z"}
+    assert not found.cell("a", "z").shown and not found.cell("b", "y").shown
+    assert found.cell("b", TOGETHER).shown and found.cell("b", TOGETHER).n == 0
