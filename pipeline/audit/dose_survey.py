@@ -42,6 +42,7 @@ QUARTILES = ("quantile_cont(dose, 0.5)", "avg(dose)", "quantile_cont(dose, 0.25)
 HEADS = (("Median (mGy)", 2), ("Mean (mGy)", 2), ("Lower quartile", 2), ("Upper quartile", 2))
 COLUMNS = ("median_mgy", "mean_mgy", "lower_quartile_mgy", "upper_quartile_mgy")
 TILE_MM, TILE_MGY = 2.5, 0.1
+POINTS = 20_000     # of the plot that shows individuals: a browser has to draw each
 
 
 def answer(asked: Asked) -> Report:
@@ -133,8 +134,10 @@ def _against_thickness(asked: Asked, words: str, spectra: Crossed, watermark: st
             " middle half.")
     if asked.disclosure == "internal":
         points = asked.rows("SELECT thickness_mm, dose FROM dosed WHERE NOT tomosynthesis ORDER BY ALL")
-        svg = draw.scatter("dose", points, *axes, line=line, band=band, watermark=watermark, every=10)
-        caption = f"{text} A point an exposure, n = {len(points):,}: for the environment alone."
+        step = -(-len(points) // POINTS) or 1
+        svg = draw.scatter("dose", points[::step], *axes, line=line, band=band, watermark=watermark, every=10)
+        which = f"every {step}th of" if step > 1 else "n ="
+        caption = f"{text} A point an exposure, {which} {len(points):,}: for the environment alone."
     else:
         bins = asked.rows(
             f"SELECT floor(thickness_mm / {TILE_MM}) * {TILE_MM} AS a, floor(dose / {TILE_MGY}) * {TILE_MGY} AS b,"  # noqa: S608
