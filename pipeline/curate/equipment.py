@@ -56,6 +56,6 @@ def known(candidate: ObjectStore, project: str, plan: Mapping[str, Any]) -> Know
             raise CandidateFailed(f"The candidate's table of {name} is not the one that its plan names.")
         return tables.read(candidate, key)
 
-    given = table("factors")
+    given, width = table("factors"), plan.get("age_band_years", 5)
     return Known(table("versions", VERSIONS), table("surveys", SURVEYS), table("output", OUTPUT),
-                 factors.of(plan["factors"], given) if given is not None else None)
+                 factors.of(plan["factors"], given, width) if given is not None else None)

@@ -87,11 +87,12 @@ def _between(axis: Floats | None, at: Floats) -> list[tuple[np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Factors:
-    """A factor table by its file's name; `table` is schemas.FACTORS."""
+    """A factor table by its file's name; `table` is schemas.FACTORS. `age_band_years`: how wide a released age is."""
 
     name: str
     synthetic: bool
     table: pa.Table
+    age_band_years: int = 5
 
     @property
     def digest(self) -> str:
@@ -121,12 +122,12 @@ class Factors:
                any_age: bool = False) -> Group | None:
         """Return what applies: a row that names the model before one for any, then one that names the spectrum.
 
-        `age` is the lower bound of a five-year band (90: 90 and over), which must lie wholly in the row's ages.
+        `age` is the lower bound of a band (90: 90 and over), which must lie wholly in the row's ages.
         """
         def fits(group: Group) -> bool:
             named = ((group.model, fold(model)), (group.anode, anode), (group.filter, filter_))
             matches = group.factor == kind and all(want in (None, has) for want, has in named)
-            return matches and (any_age or _in(group, age))
+            return matches and (any_age or _in(group, age, self.age_band_years))
 
         def rank(group: Group) -> tuple[bool, ...]:
             return group.model is not None, group.anode is not None, group.filter is not None
@@ -134,12 +135,12 @@ class Factors:
         return max(filter(fits, self.grids), key=rank, default=None)
 
 
-def _in(group: Group, age: int | None) -> bool:
+def _in(group: Group, age: int | None, width: int) -> bool:
     if group.age_from is None and group.age_to is None:
         return True
     if age is None:
         return False
-    highest = age + 4 if age < 90 else 1000
+    highest = age + width - 1 if age < 90 else 1000
     return (group.age_from or 0) <= age and (group.age_to is None or highest <= group.age_to)
 
 
@@ -148,10 +149,10 @@ def fold(model: str | None) -> str | None:
     return " ".join((model or "").casefold().split()) or None
 
 
-def of(name: str, table: pa.Table) -> Factors:
+def of(name: str, table: pa.Table, age_band_years: int = 5) -> Factors:
     """Return a factor table that was read before. It is synthetic where its name, or the source of any row, says so."""
     sources = table["source"].unique().to_pylist()
-    return Factors(name, any(SYNTHETIC in text.upper() for text in (name, *sources)), table)
+    return Factors(name, any(SYNTHETIC in text.upper() for text in (name, *sources)), table, age_band_years)
 
 
 def read(path: Path) -> Factors:

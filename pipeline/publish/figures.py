@@ -61,7 +61,7 @@ class Figures:
     devices: list[Group]  # extra = median thickness mm, force N, dose mGy
 
 
-def measure(tables: Mapping[str, pa.Table]) -> Figures:
+def measure(tables: Mapping[str, pa.Table], age_band_years: int = 5) -> Figures:
     """Return the report's numbers. `tables` are a release's; every table of `schemas.PUBLISHED` is there."""
     import duckdb
 
@@ -85,8 +85,9 @@ def measure(tables: Mapping[str, pa.Table]) -> Figures:
                 " sum(n_instances) FROM studies GROUP BY y ORDER BY y"
             ),
             ages=groups(
-                "SELECT CASE WHEN age_band_years IS NULL THEN 'unknown' WHEN age_band_years >= 90 THEN '90+'"
-                " ELSE age_band_years || '–' || (age_band_years + 4) END, count(DISTINCT patient_id), count(*)"
+                "SELECT CASE WHEN age_band_years IS NULL THEN 'unknown' WHEN age_band_years >= 90 THEN '90+'"  # noqa: S608
+                f" ELSE age_band_years || '–' || (age_band_years + {age_band_years - 1}) END,"
+                " count(DISTINCT patient_id), count(*)"
                 " FROM studies GROUP BY 1, least(age_band_years, 90) ORDER BY least(age_band_years, 90) NULLS LAST"
             ),
             makers=_named(

@@ -33,15 +33,16 @@ def html(
     dictionary: Mapping[str, Any],
 ) -> bytes:
     """Return the report of a candidate. `candidate` is candidate.json before its list of files is added."""
-    found = measure(tables)
+    width = plan.get("age_band_years", 5)
+    found = measure(tables, width)
     return pages.render(
         "report.html.j2",
         candidate=candidate,
         figures=found,
         shift_days=plan.get("date_shift_days"),
-        age_band_years=plan.get("age_band_years", 5),
+        age_band_years=width,
         keep_times=bool(plan.get("keep_times")),
-        plots=_plots(found),
+        plots=_plots(found, width),
         dictionary=dictionary,
         small=SMALL,
         fates=_fates(candidate["counts"]),
@@ -55,7 +56,7 @@ def html(
     )
 
 
-def _plots(found: Figures) -> list[tuple[str, list[dict[str, Any]]]]:
+def _plots(found: Figures, age_band_years: int) -> list[tuple[str, list[dict[str, Any]]]]:
     """Return (section, plots) for what there is to plot."""
     people = [
         _plot(
@@ -69,7 +70,7 @@ def _plots(found: Figures) -> list[tuple[str, list[dict[str, Any]]]]:
         _plot(
             "ages",
             "Studies by age band",
-            "Age at the study, in bands of five years.",
+            f"Age at the study, in bands of {age_band_years} years.",
             found.ages,
             "Age (years)",
             "Studies",

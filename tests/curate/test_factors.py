@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.curate.factors import COLUMNS, Grid, Group, read
+from pipeline.curate.factors import COLUMNS, Grid, Group, of, read
 from pipeline.errors import DosimetryRefused
 from pipeline.synthetic import dosimetry
 
@@ -142,6 +142,16 @@ def test_a_band_of_five_years_does_not_fit_into_four(tmp_path):
     for end, fits in (("53", False), ("54", True)):
         factors = read(written(tmp_path, LEAST[0], LEAST[2], row("c", "1", age_from="50", age_to=end)))
         assert bool(factors.choose("c", model=None, anode="x", filter_="y", age=50)) is fits
+
+
+def test_a_wider_band_has_to_lie_in_the_rows_ages_too(tmp_path):
+    """Somebody of the band 60 to 69 may be 68: a row for ages 50 to 64 would be a guess."""
+    ages = [row("c", "1", age_from=str(a), age_to=str(b)) for a, b in ((40, 49), (50, 64))]
+    found = read(written(tmp_path, LEAST[0], LEAST[2], *ages))
+    wide = of(found.name, found.table, 10)
+    assert [bool(wide.choose("c", model=None, anode="W", filter_="RHODIUM", age=age)) for age in (40, 50, 60)] == [
+        True, True, False]
+    assert found.choose("c", model=None, anode="W", filter_="RHODIUM", age=60)
 
 
 def test_ninety_and_over_needs_ages_without_an_end(tmp_path):

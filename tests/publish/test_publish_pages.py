@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import layout, schemas
 from pipeline.publish import open as opening
-from pipeline.publish.figures import Group, keep_back
+from pipeline.publish.figures import Group, keep_back, measure
 from pipeline.publish.release import publish
 from pipeline.storage import tables
 
@@ -115,6 +115,14 @@ def test_an_empty_candidate_has_a_report(made):
     made.images = tables.from_rows(schemas.IMAGES, [])
     made.seal()
     assert "Every object" in read(made, "report.html")
+
+
+@pytest.mark.parametrize(("width", "labels"), [(5, ["50–54", "60–64"]), (10, ["50–59", "60–69"])])
+def test_ages_are_labelled_as_wide_as_they_were_released(width, labels):
+    studies = [{"study_uid": f"2.25.{n}", "patient_id": f"P{n}", "age_band_years": 50 + n % 2 * 10, "n_series": 1,
+                "n_instances": 1} for n in range(40)]
+    empty = {t.name: tables.from_rows(t, studies if t.name == "studies" else []) for t in schemas.PUBLISHED}
+    assert [g.label for g in measure(empty, width).ages] == labels
 
 
 def test_small_groups_are_kept_back_and_cannot_be_had_by_subtraction():
