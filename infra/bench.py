@@ -228,7 +228,7 @@ def page(lines: dict[str, dict[str, dict[str, Any]]], rounds: int) -> str:
     return "\n".join([
         "# What one object costs", "",
         "`make bench`: each subject in a process of its own over the same files, in turn; CPU is user and system time "
-        f"around one object. {rounds} rounds, the median. {pages.of(machine)}", "",
+        f"around one object. {rounds} rounds (the median). {pages.of(machine)}", "",
         "| case | subject | CPU ms | × raw copy | MB/s | peak MiB |", "| --- | --- | ---: | ---: | ---: | ---: |",
         *body, "", "![CPU milliseconds an object](engine.svg)", "",
         "- `raw copy + sha256` reads, hashes and writes in pieces of 1 MiB: the least that could be done.",

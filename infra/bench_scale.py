@@ -278,7 +278,7 @@ def stage_step(folder: Path, objects: int) -> dict[str, Any]:
                 when = datetime.datetime.fromtimestamp(LANDED_AT + n, datetime.UTC)
                 yield Entry(f"2024/{n // 1000:06d}/{uid}{n:020d}.dcm", 30_000_000, when, f"{n * 7919 + 10**31:032x}")
 
-    def read(_: Any, entries: Iterator[Entry], *__: Any) -> Iterator[tuple[Entry, Inspected]]:
+    def read(_: Any, entries: Iterator[Entry], *__: Any, **___: Any) -> Iterator[tuple[Entry, Inspected]]:
         for n, entry in enumerate(entries):
             yield entry, Inspected(
                 entry.size, hashlib.sha256(entry.key.encode()).digest(), None, "1.2.840.10008.5.1.4.1.1.1.2",
