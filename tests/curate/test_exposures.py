@@ -347,7 +347,7 @@ IMAGES = st.lists(st.fixed_dictionaries({
 EVENTS = st.lists(st.tuples(SMALL("12"), SMALL([None, "e1", "e2", "e4"]), SMALL([None, "i0", "i1"])), max_size=4)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=6, deadline=None)      # each builds a candidate
 @given(IMAGES, EVENTS)
 def test_every_image_of_an_exposure_is_of_one_and_none_is_made_up(tmp_path_factory, images, events):
     site = kit.Site(tmp_path_factory.mktemp("site"))
