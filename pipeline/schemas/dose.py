@@ -90,7 +90,7 @@ DISCREPANCIES = Table("discrepancies", "A row per thing that is wrong with an ex
     _c("quantity", "string", "Column of exposures or irradiation_events that it is about; exposure: its existence.",
        null=False),
     _c("kind", "string", "What is wrong: header_report_differ, images_differ, reports_differ, zero, implausible, "
-       "unit_unknown, unit_contradiction, unknown_term, several_values, no_event_uid, event_uid_reused, "
+       "unit_unknown, unit_contradiction, unknown_term, several_values, no_event, no_event_uid, event_uid_reused, "
        "ambiguous_copy, ambiguous_report_event, no_image, no_report_event, one_projection, wrong_template, "
        "accumulated_differs.", null=False),
     _c("header_value", "float64", "As the header states it, in the column's unit."),
