@@ -41,6 +41,7 @@ _GROUPS = {"expect_column_values_to_be_unique", "expect_compound_columns_to_be_u
 _COLUMNS_OF_TABLE = {"expect_table_columns_to_match_ordered_list", "expect_table_columns_to_match_set",
                      "expect_table_column_count_to_be_between", "expect_table_column_count_to_equal",
                      "expect_column_to_exist"}  # fmt: skip
+_TYPES = {"expect_column_values_to_be_of_type", "expect_column_values_to_be_in_type_list"}
 _ROWS_OF_TABLE = {"expect_table_row_count_to_be_between", "expect_table_row_count_to_equal"}
 
 
@@ -113,13 +114,16 @@ def _ways(tables: Relations, suite: Suite) -> Iterator[tuple[Callable[[_Part], N
     name = suite.name
     there = set(tables.columns(name))
     few = _few(tables, suite)
+    # A column whose every value has one type by itself: Great Expectations looks at the column and at no row of it.
+    empty, _ = tables.whole(tables.sql(name, tables.columns(name)) + " LIMIT 0")
+    typed = {str(column) for column, kind in empty.dtypes.items() if str(kind) != "object"}
     ways: dict[tuple[str, ...], list[int]] = {}
     for number, item in enumerate(suite.expectations):
         kind, columns = item["type"], needed(item)
-        if kind in _COLUMNS_OF_TABLE or (kind not in _ROWS_OF_TABLE and not set(columns) <= there):
-            way: tuple[str, ...] = ("table",)           # a column that is not there: GX says so
-        elif kind in _ROWS_OF_TABLE:
-            way = ("count",)
+        if kind in _ROWS_OF_TABLE:
+            way: tuple[str, ...] = ("count",)
+        elif kind in _COLUMNS_OF_TABLE or (kind in _TYPES and columns[0] in typed) or not set(columns) <= there:
+            way = ("table",)           # also of a column that is not there: GX says so
         elif kind in _COLUMN and columns[0] in few:
             way = ("values", columns[0])
         elif kind in _COLUMN | _PAIR:
@@ -170,14 +174,21 @@ def _ask_count(part: _Part) -> None:
 
 
 def _ask_rows(part: _Part) -> None:
+    """Each question is put with its own columns alone: Great Expectations copies the whole frame for every one."""
+    parts: dict[tuple[str, ...], _Part] = {}
+    for item, answer in zip(part.items, part.answers, strict=True):
+        one = parts.setdefault(tuple(needed(item)), _Part(part.asker, part.tables, part.name, [], []))
+        one.items.append(item)
+        one.answers.append(answer)
     for data, rows in part.tables.chunks(part.tables.sql(part.name, _columns(part))):
-        part.ask(data, rows)
+        for columns, one in parts.items():
+            one.ask(data[list(columns)], rows)
 
 
 def _ask_groups(part: _Part) -> None:
     key = ", ".join(quoted(c) for c in _key(part.items[0]))
     query = part.tables.sql(part.name, _columns(part))
-    deals = -(-part.tables.rows(part.name) // relations.CHUNK) or 1
+    deals = -(-part.tables.rows(part.name) // relations.DEAL) or 1
     for deal in range(deals):
         data, rows = part.tables.whole(
             f"SELECT * FROM ({query}) WHERE hash({key}) % {deals} = {deal}" if deals > 1 else query)  # noqa: S608
@@ -201,12 +212,15 @@ def _ask_values(part: _Part) -> None:
     for data, weights in part.tables.chunks(
             f"SELECT {quoted(column)}, count(*) FROM ({query}) GROUP BY 1 ORDER BY 1"):  # noqa: S608
         null = data[column].isna().to_numpy()
-        found = part.asker.ask(part.name, data, part.items, ROWS)
+        found = part.asker.ask(part.name, data, part.items, COUNTS)
         for item, answer, result, values in zip(part.items, part.answers, found, bad, strict=True):
             if not answered(result) or "unexpected_count" not in result.result:
                 _add(answer, result)
                 continue
-            places = _places(part.name, item, result, result.result["unexpected_count"])
+            unexpected, places = int(result.result["unexpected_count"]), []
+            if unexpected:
+                (full,) = part.asker.ask(part.name, data, [item], ROWS)
+                places = _places(part.name, item, full, unexpected)
             missing = result.result.get("missing_count")
             if missing is not None and missing != int(null.sum()):
                 raise SuiteRefused(f"{part.name}: {item['type']} passes over other rows than those without a value.")

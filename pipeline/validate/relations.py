@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +24,11 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-CHUNK = 100_000         # rows of a frame
-MEMORY = "384MB"
+CHUNK = 50_000          # rows of a frame
+DEAL = 250_000          # rows of a frame of a key alone
+MEMORY = "256MB"        # of DuckDB; what does not fit is spilled
 ROW = "_row"
+_PATH = ("patient_id", "study_uid", "series_uid", "sop_instance_uid", "sha256")     # what a path is made of
 _BY_NAME = {table.name: table for table in PUBLISHED}
 # child table, its column that names the parent, parent's column that counts
 _COUNTED = (
@@ -52,6 +53,7 @@ class Relations:
         self._given = dict(given)
         self._rows: dict[str, int] = {}
         self._unique: dict[str, bool] = {}
+        self._computed: dict[str, dict[str, tuple[str, str]]] = {}
 
     def __enter__(self) -> Relations:
         import duckdb
@@ -95,6 +97,8 @@ class Relations:
 
     def computed(self, name: str) -> dict[str, tuple[str, str]]:
         """Return the computed columns: (expression over `t`, the join that it needs or "")."""
+        if name not in self._computed:
+            self._computed[name] = self._definitions(name)
         return self._computed[name]
 
     def one_per_value(self, name: str, column: str) -> bool:
@@ -116,10 +120,14 @@ class Relations:
         """Yield frames of at most CHUNK rows and the last column of the query beside them; at least one frame."""
         reader = self._db.sql(query).to_arrow_reader(CHUNK)
         found = False
-        for batch in reader:
-            if batch.num_rows:
+        while True:
+            try:        # no name holds the batch while its frame is away
+                made = _split(_arrow([reader.read_next_batch()]))
+            except StopIteration:
+                break
+            if len(made[1]):
                 found = True
-                yield _split(_arrow([batch]))
+                yield made
         if not found:
             yield _split(reader.schema.empty_table())
 
@@ -129,12 +137,11 @@ class Relations:
 
     def many(self, name: str, columns: Sequence[str], sample: int) -> dict[str, int]:
         """Return how many values each of these columns of the table itself has in its first rows."""
-        if not columns:
-            return {}
-        counts = ", ".join(f"count(DISTINCT {quoted(c)})" for c in columns)
-        first = f"SELECT {', '.join(map(quoted, columns))} FROM {quoted(name)} LIMIT {sample}"  # noqa: S608
-        found = self.query(f"SELECT {counts} FROM ({first})")  # noqa: S608
-        return {column: found[n][0].as_py() for n, column in enumerate(columns)}
+        def count(column: str) -> int:
+            first = f"SELECT {quoted(column)} AS c FROM {quoted(name)} LIMIT {sample}"  # noqa: S608
+            return int(self._one(f"SELECT count(DISTINCT c) FROM ({first})"))  # noqa: S608
+
+        return {column: count(column) for column in columns}
 
     def rows_with(self, name: str, column: str, values: pa.Array) -> np.ndarray[Any, Any]:
         """Return the positions of the rows that have one of these values (null is a value)."""
@@ -156,7 +163,7 @@ class Relations:
             f"SELECT *, row_number() OVER () - 1 AS {ROW} FROM ({query})")
         self._given[name] = Path()
         self._rows.pop(name, None)
-        self.__dict__.pop("_computed", None)
+        self._computed.clear()
 
     def give(self, name: str, table: pa.Table) -> None:
         """Make or replace a table of these rows, for `query` and `make`."""
@@ -178,10 +185,6 @@ class Relations:
     def _own(self, name: str) -> list[str]:
         return [c for c in self.query(f"SELECT * FROM {quoted(name)} LIMIT 0").column_names if c != ROW]  # noqa: S608
 
-    @cached_property
-    def _computed(self) -> dict[str, dict[str, tuple[str, str]]]:
-        return {name: self._definitions(name) for name in self._given}
-
     def _definitions(self, name: str) -> dict[str, tuple[str, str]]:
         out: dict[str, tuple[str, str]] = {}
         own = set(self._own(name))
@@ -200,13 +203,13 @@ class Relations:
                     f"LEFT JOIN (SELECT {key} AS k, count(*) AS n FROM {child} GROUP BY {key}) {alias} "  # noqa: S608
                     f"ON {alias}.k = t.{key}")
         for child, key, parent, columns in _INHERITED:
-            if child == name and parent in self:
+            if child == name and parent in self and key in own:
                 once = "" if self.one_per_value(parent, key) else (
                     f" QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {ROW}) = 1")
                 join = (f"LEFT JOIN (SELECT {', '.join((key, *columns))} FROM {parent}{once}) of_{parent} "  # noqa: S608
                         f"ON of_{parent}.{key} = t.{key}")
                 out |= {f"{column}_of_{parent}": (f"of_{parent}.{column}", join) for column in columns}
-        if name == "instances":
+        if name == "instances" and set(_PATH) <= own:
             out["path_expected"] = (_path_expression(), "")
         return out
 
@@ -217,8 +220,7 @@ def quoted(name: str) -> str:
 
 def _path_expression() -> str:
     """Return layout.image_path as SQL over `t`, taken from what layout does with marks in place of values."""
-    columns = ("patient_id", "study_uid", "series_uid", "sop_instance_uid", "sha256")
-    marks = dict(zip("\ue000\ue001\ue002\ue003\ue004", columns, strict=True))
+    marks = dict(zip("\ue000\ue001\ue002\ue003\ue004", _PATH, strict=True))
     patient, study, series, instance, digest = marks
     pieces: list[str] = []
     path = layout.image_path(patient, study, series, instance, digest * 64)

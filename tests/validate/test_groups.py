@@ -102,7 +102,7 @@ def test_a_clinical_column_takes_rows_too_and_groups_that_shrink_for_it_follow()
 
 def test_what_is_left_has_no_small_group(monkeypatch):
     """Random people against plain Python: the largest set of studies and rows in which every group has k persons."""
-    monkeypatch.setattr(relations, "CHUNK", 40)
+    monkeypatch.setattr(relations, "DEAL", 40)
     rng = random.Random(7)
     for k in (2, 3, 6):
         number = itertools.count()

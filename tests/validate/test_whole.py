@@ -62,6 +62,7 @@ def both(tables, suite, given=None):
                          ids=["by value", "by row", "some by value"])  # fmt: skip
 def test_pieces_give_what_the_whole_gives(monkeypatch, tmp_path, chunk, sample, few):
     monkeypatch.setattr(relations, "CHUNK", chunk)
+    monkeypatch.setattr(relations, "DEAL", chunk)
     monkeypatch.setattr(measure, "SAMPLE", sample)
     monkeypatch.setattr(measure, "FEW", few)
     rng = random.Random(chunk + sample)
@@ -105,6 +106,7 @@ ODD = [
 @pytest.mark.parametrize(("chunk", "sample"), [(9, 0), (9, 10**6), (10**6, 10**6)])
 def test_other_expectations_too(monkeypatch, rows, chunk, sample):
     monkeypatch.setattr(relations, "CHUNK", chunk)
+    monkeypatch.setattr(relations, "DEAL", chunk)
     monkeypatch.setattr(measure, "SAMPLE", sample)
     rng = random.Random(rows)
     tables = {"odd": pa.table({
