@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pipeline.storage import ObjectStore
 
 _MEMORY = "400MB"           # of DuckDB; what does not fit is on disk
-_ROW_GROUP = 131072
+_ROW_GROUP = 65536
+_BATCH = 16384
 
 
 class Spill:
@@ -82,7 +83,14 @@ class Tables(Mapping[str, "pa.Table"]):
 
     def add(self, schema: Table, db: duckdb.DuckDBPyConnection, sql: str) -> None:
         """Make a table from a query, whose columns are the schema's, by name; its rows are as the query orders them."""
-        self.add_batches(schema, db.sql(sql).to_arrow_reader(_ROW_GROUP))
+        import pyarrow.parquet as pq
+
+        # By way of a file: DuckDB would hold the whole of an ordered result before it gives the first rows.
+        raw = self._spill.folder / f"{schema.name}.raw"
+        db.execute(f"COPY ({sql}) TO '{raw}' (FORMAT parquet, ROW_GROUP_SIZE {_ROW_GROUP})")
+        with pq.ParquetFile(raw) as file:
+            self.add_batches(schema, file.iter_batches(_BATCH, use_threads=False))
+        raw.unlink()
 
     def add_table(self, name: str, table: pa.Table) -> None:
         """Take a table as it is."""
