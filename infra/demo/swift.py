@@ -24,12 +24,12 @@ from pipeline.errors import EnvironmentUnfit
 
 SERVERS = ("account", "container", "object")
 ACCOUNT, USER, SECRET, REGION = "tre", "demo", "demo-secret", "us-east-1"
-# No `cache`: it needs a memcached, and only Swift's own tokens, which S3 requests do not use, need it.
+# No `cache`, which needs a memcached; `remembered` stands in its place.
 PIPELINE = (
-    "catch_errors gatekeeper healthcheck listing_formats bulk tempurl s3api tempauth copy slo dlo"
+    "catch_errors gatekeeper healthcheck remembered listing_formats bulk tempurl s3api tempauth copy slo dlo"
     " versioned_writes symlink proxy-server"
 )
-# Every filter is Swift's own; those that need no setting are written by name alone.
+# Every other filter is Swift's own; those that need no setting are written by name alone.
 SETTINGS = {
     "s3api": f"s3_acl = false\nlocation = {REGION}\nallow_multipart_uploads = true\nmax_upload_part_num = 10000",
     "tempauth": f"user_{ACCOUNT}_{USER} = {SECRET} .admin",
@@ -113,7 +113,9 @@ def configure(directory: Path, venv: Path, ports: dict[str, int]) -> None:
                 raise EnvironmentUnfit(f"swift-ring-builder failed ({done.returncode}): {done.stdout[-300:]}")
         _write_conf(directory, name, ports, f"{name}-server", f"[app:{name}-server]\nuse = egg:swift#{name}\n")
     app = "[app:proxy-server]\nuse = egg:swift#proxy\naccount_autocreate = true\nallow_account_management = true\n"
-    filters = (f"[filter:{name}]\nuse = egg:swift#{name}\n{SETTINGS.get(name, '')}\n" for name in PIPELINE.split()[:-1])
+    uses = {"remembered": "paste.filter_factory = remembered:factory"}
+    filters = (f"[filter:{name}]\n{uses.get(name, f'use = egg:swift#{name}')}\n{SETTINGS.get(name, '')}\n"
+               for name in PIPELINE.split()[:-1])  # fmt: skip
     _write_conf(directory, "proxy", ports, PIPELINE, app + "\n".join(filters))
 
 
@@ -139,8 +141,9 @@ def _process(directory: Path, venv: Path, name: str) -> Iterator[subprocess.Pope
     with (directory / f"{name}.log").open("wb") as log:
         # a session of its own: Ctrl-C reaches us only, and we stop the servers in order
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, preexec_fn=_die_with_us
-        )
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, preexec_fn=_die_with_us,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent / "proxy")},
+        )  # fmt: skip
     try:
         yield process
     finally:
