@@ -37,7 +37,7 @@ OutcomeFile = Annotated[Path | None, typer.Option("--outcome", metavar="FILE.tom
                                                   help="Where a clinical table says how an episode ended.")]
 
 
-@app.command("list")
+@app.command("list", epilog=examples("tre audit list"))
 def list_() -> None:
     """Say which audits there are, and what each asks."""
     from pipeline.audit.registry import AUDITS
@@ -47,7 +47,7 @@ def list_() -> None:
               r.table if r.required else f"{r.table} (where it is)" for r in a.reads))) for a in AUDITS.values()])
 
 
-@app.command("run", hidden=True)
+@app.command("run", hidden=True, epilog=examples("tre audit dose-survey file:///srv/tre/release/screening"))
 def run(
     name: Name,
     release: Annotated[str, typer.Argument(help="URL or path of a release, or of a project: its current release.",

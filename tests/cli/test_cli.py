@@ -22,7 +22,8 @@ def commands(command, path=()):
         yield path
     else:
         for name, child in below.items():
-            yield from commands(child, (*path, name))
+            if not getattr(child, "hidden", False):
+                yield from commands(child, (*path, name))
 
 
 EVERY = list(commands(typer.main.get_command(cli.app)))
