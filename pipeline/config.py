@@ -120,6 +120,13 @@ class Clinical(Section):
     table: str = Field(pattern=r"^[a-z][a-z0-9_]{1,30}$")
     file: Path
     columns: dict[str, Column]
+    order: tuple[str, ...] = ()         # columns of event dates, as they should follow each other: drafted as a check
+
+    @model_validator(mode="after")
+    def _order_of_events(self) -> Clinical:
+        if any(name not in self.columns or self.columns[name].role != "event_date" for name in self.order):
+            raise ValueError("order lists columns of this table whose role is event_date")
+        return self
 
     @model_validator(mode="after")
     def _one_identity(self) -> Clinical:
@@ -163,7 +170,7 @@ class SmallGroups(Section):
 
 
 class Validate(Section):
-    suites: Path | None = None          # default: the product's own expectations/
+    suites: Path | None = None          # a directory of suites: each stands for the product's own of its name
     small_groups: SmallGroups | None = None
 
 

@@ -31,10 +31,10 @@ def zone(config: ProjectConfig, name: Literal["landing", "work", "candidate", "r
     return open_store(getattr(config.zones, name), name, create=name != "landing")
 
 
-def suites_dir(config: ProjectConfig) -> Path:
-    """Return the directory of the project's expectation suites: its own, else the product's."""
+def suites_of(config: ProjectConfig) -> tuple[Path, ...]:
+    """Return the directories of the project's expectation suites: the product's, then its own, which goes before it."""
     given = config.validate_.suites
-    return config.beside(given) if given else Path(__file__).parents[1] / "expectations"
+    return (Path(__file__).parents[1] / "expectations", *([config.beside(given)] if given else []))
 
 
 class Wanted(NamedTuple):
@@ -213,7 +213,7 @@ class Identifiable:
     def suites(self) -> dict[str, str]:
         from pipeline.validate.suites import suite_digests
 
-        return suite_digests(suites_dir(self.config))
+        return suite_digests(*suites_of(self.config))
 
     @staticmethod
     def schemas_digest() -> str:

@@ -20,7 +20,7 @@ from pipeline import layout
 from pipeline.audited import audited
 from pipeline.config import ProjectConfig
 from pipeline.errors import CandidateFailed, NotFound, PartsMissing, UsageError
-from pipeline.side import Identifiable, Project, Wanted, config_of, suites_dir, zone
+from pipeline.side import Identifiable, Project, Wanted, config_of, suites_of, zone
 from pipeline.storage import ObjectStore
 
 Result = dict[str, Any]
@@ -166,7 +166,7 @@ def validate(project: Project, candidate: str) -> Result:
         return {name: made.path(name) for name in made}
 
     with made.fetched() as files:
-        found = settle(files, suites_dir(config), config.validate_.small_groups, rebuild)
+        found = settle(files, suites_of(config), config.validate_.small_groups, rebuild)
     if found.critical:
         for name, result in found.results.items():
             store.write(layout.validation(config.name, candidate, name), json.dumps(result, sort_keys=True).encode())

@@ -25,6 +25,7 @@ from pipeline.cli import (
     recipe,
     release,
     status,
+    suite,
     synthetic,
 )
 from pipeline.errors import RecipeRefused, TreError
@@ -70,6 +71,7 @@ app.add_typer(find.cohort, name="cohort")
 app.add_typer(audit_log.app, name="audit-log")
 app.command("recall", epilog=recall.EXAMPLES)(recall.recall)
 app.add_typer(recipe.app, name="recipe")
+app.add_typer(suite.app, name="suite")
 app.add_typer(release.app, name="release")
 app.add_typer(audit.app, name="audit")
 app.command("synthetic", epilog=synthetic.EXAMPLES)(synthetic.synthetic)

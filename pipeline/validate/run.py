@@ -7,7 +7,7 @@ is the same every time.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +54,7 @@ class Validation:
 
 def settle(
     tables: Mapping[str, pa.Table | Path],
-    suites_dir: Path,
+    suites: Path | Sequence[Path],
     small_groups: SmallGroups | None,
     rebuild: Callable[[Mapping[str, str], Mapping[str, list[int]]], Mapping[str, pa.Table | Path]],
 ) -> Validation:
@@ -64,11 +64,11 @@ def settle(
     tables that were built last has passed. `rebuild` takes instances and row positions as `Validation` has them.
     Raises what `validate` raises.
     """
-    first = found = validate(tables, suites_dir, small_groups)
+    first = found = validate(tables, suites, small_groups)
     withheld, dropped = dict(found.withheld), {name: list(rows) for name, rows in found.dropped.items()}
     while (found.withheld or found.dropped) and not found.critical:
         tables = rebuild(withheld, dropped)
-        found = validate(tables, suites_dir, small_groups)
+        found = validate(tables, suites, small_groups)
         withheld |= {uid: reason for uid, reason in found.withheld.items() if uid not in withheld}
         for name, rows in found.dropped.items():
             dropped[name] = sorted({*dropped.get(name, ()), *_before(rows, dropped.get(name, ()))})
@@ -89,7 +89,7 @@ def _before(rows: Iterable[int], gone: Iterable[int]) -> list[int]:
 
 
 def validate(
-    tables: Mapping[str, pa.Table | Path], suites_dir: Path, small_groups: SmallGroups | None = None
+    tables: Mapping[str, pa.Table | Path], suites: Path | Sequence[Path], small_groups: SmallGroups | None = None
 ) -> Validation:
     """Check every table (in memory, or a Parquet file) against its suite. Raises SuiteRefused (see suites.load),
     SchemaTooNew.
@@ -100,11 +100,11 @@ def validate(
     that could not be answered counts as critical, whatever its severity.
     """
     asker = Asker()
-    suites = load(suites_dir, tables.keys())
+    loaded = load(suites, tables.keys())
     results: dict[str, dict[str, Any]] = {}
     found = _Found()
     with Relations(tables) as relations:
-        for suite in suites:
+        for suite in loaded:
             answers = measure(asker, relations, suite)
             rows = _failing(suite, answers)
             held, dropped = _held(relations, suite, rows, found.critical)

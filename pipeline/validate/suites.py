@@ -8,14 +8,15 @@ would fill in with a default stands in kwargs, so a changed default cannot chang
 - warning: the rows that fail are withheld, images and all;
 - info: reported only.
 
-`optional` is for a clinical table: a project without that table does not run the suite.
+`optional` is for a clinical table: a project without that table does not run the suite. Of several directories the
+later goes before the earlier, suite by suite: a project's own clinical tables have theirs beside the project file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,33 +42,37 @@ class Suite:
     expectations: tuple[dict[str, Any], ...]
 
 
-def suite_digests(suites_dir: Path) -> dict[str, str]:
-    """Return SHA-256 (hex) of every suite file by suite name. Raises SuiteRefused where there is none."""
-    return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in _files(suites_dir)}
+def suite_digests(*directories: Path) -> dict[str, str]:
+    """Return SHA-256 (hex) of every suite file by suite name. Raises SuiteRefused where a directory has none."""
+    return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in _files(directories)}
 
 
-def load(suites_dir: Path, tables: Collection[str]) -> list[Suite]:
+def load(directories: Path | Sequence[Path], tables: Collection[str]) -> list[Suite]:
     """Return one suite for each of these tables, sorted by name. Raises SuiteRefused, SchemaTooNew.
 
     Refused: a table without a suite, a suite without a table (unless optional), an unknown or malformed expectation.
     Imports great_expectations, and registers the expectations of `custom` first.
     """
     custom.register()
-    suites = [_read(path) for path in _files(suites_dir)]
+    suites = [_read(path) for path in _files([directories] if isinstance(directories, Path) else directories)]
     lacking = sorted(set(tables) - {s.name for s in suites})
     if lacking:
-        raise SuiteRefused(f"No expectation suite for: {', '.join(lacking)}.", hint="Write one, or drop the table.")
+        raise SuiteRefused(f"No expectation suite for: {', '.join(lacking)}.",
+                           hint="Draft one with tre suite draft, read it, name its directory in [validate] suites.")
     surplus = [s.name for s in suites if s.name not in tables and not s.optional]
     if surplus:
         raise SuiteRefused(f"A suite for a table that is not there: {', '.join(surplus)}.")
     return [s for s in suites if s.name in tables]
 
 
-def _files(suites_dir: Path) -> list[Path]:
-    files = sorted(suites_dir.glob("*.json"))
-    if not files:
-        raise SuiteRefused("No expectation suite was found.", hint="Name their directory in [validate] suites.")
-    return files
+def _files(directories: Sequence[Path]) -> list[Path]:
+    files: dict[str, Path] = {}
+    for directory in directories:
+        found = {path.stem: path for path in directory.glob("*.json")}
+        if not found:
+            raise SuiteRefused("No expectation suite was found.", hint="Name their directory in [validate] suites.")
+        files |= found
+    return [files[name] for name in sorted(files)]
 
 
 def _read(path: Path) -> Suite:
