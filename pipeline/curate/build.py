@@ -124,7 +124,8 @@ _SQL: tuple[tuple[Table, str], ...] = (
         FROM flat GROUP BY series, study, patient ORDER BY series, study, patient"""),
     (INSTANCES, """
         SELECT f.instance AS sop_instance_uid, f.series AS series_uid, f.study AS study_uid, f.patient AS patient_id,
-               f.digest AS sha256, m.exposure_id, f.* EXCLUDE (instance, series, study, patient, digest, sha256)
+               sop_class_uid, sop_class_name, modality, image_type, presentation_intent, laterality, view, rows,
+               columns, frames, transfer_syntax_uid, m.exposure_id, path, f.digest AS sha256, bytes
         FROM flat f LEFT JOIN shown m USING (instance)
         ORDER BY f.instance, f.key"""),
     (EXPOSURES, "SELECT * FROM exposure ORDER BY exposure_id, sop_instance_uid"),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pipeline.storage import ObjectStore
 
-_MEMORY = "400MB"           # of DuckDB; what does not fit is on disk
+_MEMORY = "512MB"           # of DuckDB; what does not fit is on disk
 _ROW_GROUP = 65536
 _BATCH = 16384
 
