@@ -50,7 +50,7 @@ def _list(words: tuple[str, ...]) -> str:
     return ", ".join(f"'{word}'" for word in words)
 
 
-_STUDIES_OF = 50_000        # images that are worked on at once: whole studies, since nothing here spans two
+_STUDIES_OF = 40_000        # images that are worked on at once: whole studies, since nothing here spans two
 
 
 def make(db: duckdb.DuckDBPyConnection, flat: Path, folder: Path) -> None:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from pipeline.storage import ObjectStore
 
-_MEMORY = "512MB"           # of DuckDB; what does not fit is on disk
-_ROW_GROUP = 65536
-_BATCH = 16384
+_MEMORY = "320MB"           # of DuckDB; what does not fit is on disk
+_ROW_GROUP = 32768
+_BATCH = 8192
 
 
 class Spill:
