@@ -52,7 +52,9 @@ def test_images_come_first_and_current_json_after_the_manifest(small, failing):
     assert set(written[: len(images)]) == set(images)
     rest = [key.removeprefix(folder) for key in written[len(images) :]]
     kinds = [name.split("/")[0].split(".")[0] for name in rest]
-    assert list(dict.fromkeys(kinds[:-3])) == ["tables", "README", "dictionary", "report", "validation"]
+    assert list(dict.fromkeys(kinds[:-3])) == [
+        "tables", "README", "dictionary", "report", "validation", "checks"
+    ]
     assert rest[-3:] == ["manifest.json", layout.current(small.project), "run.json"]
 
 

@@ -6,6 +6,7 @@ that it finds every mark where it was planted; the last ones, that it finds what
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -20,6 +21,8 @@ from pathlib import Path
 
 import duckdb
 import leak_kit as kit
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from leak_kit import NAME, PLACES, SCRIPTS, WHOLE, Site
 from leak_scanner import Scanner, views
@@ -206,7 +209,17 @@ def test_nothing_is_said_by_any_command(ran: Ran) -> None:
 
 def test_nothing_is_left_in_the_temporary_folder_or_was_there(ran: Ran) -> None:
     assert [p for p in (ran.site.root / "temporary").rglob("*") if p.is_file()] == []
-    assert search(ran.scanner, ((key[0], data) for key, data in ran.watched.seen.items()))[0] == {}
+    assert search(ran.scanner, ((key[0], as_caught(data)) for key, data in ran.watched.seen.items()))[0] == {}
+
+
+def as_caught(data: bytes) -> bytes:
+    """A table caught while it was written is read as bytes: its last ones may look like a footer and are none."""
+    if data[:4] == data[-4:] == b"PAR1":
+        try:
+            pq.ParquetFile(io.BytesIO(data)).read(use_threads=False)
+        except (OSError, pa.ArrowInvalid):
+            return data[:-1]
+    return data
 
 
 LEDGER = """
