@@ -55,9 +55,8 @@ def ran(inside: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) ->
     (root / "refused.toml").write_text(refused)
     late = root / "late.dcm"
     first = population(2, 1).landed[0]
-    late.write_bytes(
-        type(first)(first.key, first.kind, {**first.options, "seed": "late"}, first.woman, first.fate).data()
-    )
+    another = {**first.options, "seed": "late", "sop_instance_uid": None}
+    late.write_bytes(type(first)(first.key, first.kind, another, first.woman, first.fate).data())
     os.utime(late, (LANDED_AT, LANDED_AT))
     woman = population(2, 1).women[0]
     (root / "people.txt").write_text(":".join(next(iter(woman.locals.items()))))
