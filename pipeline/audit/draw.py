@@ -75,9 +75,10 @@ def density(
                               alpha=0.22, linewidth=0, zorder=4)
             legend += axes.plot([p[0] for p in line], [p[2] for p in line], "-o", color=COLOURS[1], markersize=4.5,
                                 linewidth=1.8, zorder=5, label="median, and the middle half")
-        right = max([a for a, _, _ in bins], default=0) + width
+        across = [a for a, _, _ in bins] + [p[0] for p in line]
+        right = max(across, default=0) + width
         top = max([b for _, b, _ in bins] + [p[3] for p in line], default=0) + height
-        left = min([a for a, _, _ in bins], default=0)
+        left = min(across, default=0)
         if diagonal:
             left, right = 0, max(right, top)
             legend += axes.plot([0, right], [0, right], "--", color=MUTED, linewidth=1.1, zorder=3, label="equal")

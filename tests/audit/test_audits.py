@@ -15,6 +15,7 @@ import audit_kit
 import pytest
 
 from pipeline import schemas
+from pipeline.audit import draw
 from pipeline.audit.base import Outcome
 from pipeline.audit.national_survey import FILE, HEAD
 from pipeline.audit.registry import AUDITS, named
@@ -400,3 +401,9 @@ def test_a_study_without_a_row_may_have_an_outcome_too(rows):
     assert report.left_out == []
     files, _ = run(AUDITS["outcomes"], made_of(rows, episodes=cancers(-1200, some)), audit_kit.ABOUT, outcome=end)
     assert {r["outcome"] for r in table(files["by-technique.csv"])} == {"none known"}
+
+
+def test_a_line_is_in_view_where_every_tile_is_kept_back():
+    svg = draw.density("dose", [], 2.5, 0.1, "mm", "mGy", minimum=10, line=[(52.5, 1.0, 1.2, 1.4), (57.5, 1, 1.3, 1.5)],
+                       every=10)
+    assert {">50<", ">60<"} <= set(re.findall(">[0-9]+<", svg))
