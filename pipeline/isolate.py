@@ -33,6 +33,9 @@ G = TypeVar("G")
 R = TypeVar("R")
 
 
+TICK = 0.5              # seconds between two looks at the workers
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one object may take of its worker: seconds, with one more for each `bytes_per_second` of its size, and
@@ -98,7 +101,7 @@ def each(groups: Sequence[G], work: Work[G, R], *, workers: int = 1,
     without: defaultdict[int, set[int]] = defaultdict(set)
     deaths: Counter[tuple[int, int]] = Counter()
     crew: list[_Worker] = []
-    tick = min(0.5, limits.seconds / 4)
+    tick = min(TICK, limits.seconds / 4)
 
     def lost(worker: _Worker, late: bool) -> None:
         """Replace a worker that is gone, and have its groups done again."""
@@ -151,7 +154,7 @@ class _Worker:
         self.hand: deque[int] = deque()
         self.clock = Clock(limits)
         self.pipe, theirs = multiprocessing.Pipe()
-        self._seen = self.clock.read()
+        self._up: tuple[object, float] | None = None    # what had used up its time at a look, and when that was
         # Forked: it starts in milliseconds and has all that its work needs; what it may not share (a store's
         # connections) its work opens anew.
         self._process = multiprocessing.get_context("fork").Process(
@@ -165,9 +168,13 @@ class _Worker:
             self.pipe.send((number, without[number]))
 
     def late(self) -> bool:
-        """Whether an object's time was up at this look and at the last."""
-        seen, self._seen = self._seen, self.clock.read()
-        return self._seen == seen and seen[0] >= 0 and time.monotonic() > seen[1]
+        """Whether an object's time was up, and still is half a second on: a machine that slept is no object's fault."""
+        seen, now = self.clock.read(), time.monotonic()
+        if seen[0] < 0 or now <= seen[1]:
+            self._up = None
+        elif self._up is None or self._up[0] != seen:
+            self._up = seen, now
+        return self._up is not None and now - self._up[1] >= TICK
 
     def end(self) -> tuple[int, float, int]:
         """End the process; return what its clock showed."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import isolate
 from pipeline.errors import Interrupted, StoreUnreachable
 from pipeline.isolate import Limits, each
 
@@ -190,3 +191,21 @@ def test_no_worker_outlives_its_parent(tmp_path):
             return
         time.sleep(0.01)
     pytest.fail("the worker lives on")
+
+
+def test_a_machine_that_slept_is_no_objects_fault(monkeypatch):
+    """The clock jumps while an object is read: at the next look its time is up, though it had none to use."""
+    worker = object.__new__(isolate._Worker)
+    worker.clock, worker._up = isolate.Clock(Limits()), None
+    now = time.monotonic()
+    monkeypatch.setattr(isolate.time, "monotonic", lambda: now)
+    worker.clock.start(0, 10)
+    assert not worker.late()
+    now += 3600
+    assert not worker.late() and not worker.late()
+    worker.clock.start(1, 10)       # it woke up and went on
+    assert not worker.late()
+    now += 60
+    assert not worker.late()
+    now += 1
+    assert worker.late()
