@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pipeline import layout
 from pipeline.config import ProjectConfig, load
+from pipeline.errors import NotFound
 from pipeline.model import Reason
 from pipeline.storage import ObjectStore, open_store
 
@@ -35,6 +36,32 @@ def suites_of(config: ProjectConfig) -> tuple[Path, ...]:
     """Return the directories of the project's expectation suites: the product's, then its own, which goes before it."""
     given = config.validate_.suites
     return (Path(__file__).parents[1] / "expectations", *([config.beside(given)] if given else []))
+
+
+def plan_of(store: ObjectStore, config: ProjectConfig, candidate: str) -> dict[str, Any]:
+    """Return plan.json of a candidate. Raises NotFound."""
+    plan: dict[str, Any] = json.loads(store.read(layout.plan(config.name, candidate)))
+    return plan
+
+
+def curated_of(store: ObjectStore, config: ProjectConfig, candidate: str) -> list[str]:
+    """Return the names of a candidate's curated tables. Raises NotFound where there is none yet."""
+    prefix, suffix = layout.curated(config.name, candidate, "\n").split("\n")
+    names = [entry.key[len(prefix):-len(suffix)] for entry in store.list(prefix) if entry.key.endswith(suffix)]
+    if not names:
+        raise NotFound("This candidate has no tables yet.", hint="Curate it first.")
+    return names
+
+
+def current_release(config: ProjectConfig) -> dict[str, Any] | None:
+    """Return the manifest of the current release, or None."""
+    release = zone(config, "release")
+    try:
+        current = json.loads(release.read(layout.current(config.name)))
+        manifest: dict[str, Any] = json.loads(release.read(layout.release_manifest(config.name, current["release"])))
+    except NotFound:
+        return None
+    return manifest
 
 
 class Wanted(NamedTuple):
@@ -206,6 +233,15 @@ class Identifiable:
             for person in people:
                 found.setdefault(person, set()).update(self.crosswalk.identifiers(person[1]))
         return found
+
+    def equipment(self, wanted: list[Wanted]) -> dict[str, Any]:
+        """Return what is known of the x-ray sets, by table, for the candidate zone."""
+        from pipeline.deidentify.equipment import follow
+
+        seen = follow(self.work, self.candidate, self.config.name, ((w.batch, w.shard, w.part) for w in wanted),
+                      self.output)
+        known = {"versions": seen.versions, "surveys": seen.surveys, "output": self.output.table}
+        return known | ({"factors": self.factors.table} if self.factors else {})
 
     def meaning(self) -> str:
         return layout.hashed("m", [self.config.meaning()])

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +18,8 @@ from typing import Any, Literal
 from pipeline import layout
 from pipeline.audited import audited
 from pipeline.config import ProjectConfig
-from pipeline.errors import CandidateFailed, NotFound, PartsMissing, UsageError
-from pipeline.side import Identifiable, Project, Wanted, config_of, suites_of, zone
-from pipeline.storage import ObjectStore
+from pipeline.errors import CandidateFailed, PartsMissing, UsageError
+from pipeline.side import Identifiable, Project, config_of, curated_of, current_release, plan_of, suites_of, zone
 
 Result = dict[str, Any]
 
@@ -123,7 +121,7 @@ def assemble(project: Project) -> Result:
              "suites": suites, "meaning": side.meaning(), "output_counts": side.output.counts,
              "factors": side.factors.name if side.factors else None}
     room.write(side.work, side.candidate, config, identity, parts=parts, counts=counts, held=held, clinical=snapshot,
-               about=about, equipment=_equipment(side, wanted), refused=side.output.refused)
+               about=about, equipment=side.equipment(wanted), refused=side.output.refused)
     return {"candidate": identity, "parts": len(parts), "counts": counts, "output": side.output.counts,
             "output_refused": [list(row) for row in side.output.refused[:20]]}
 
@@ -134,7 +132,7 @@ def curate(project: Project, candidate: str) -> Result:
 
     config = config_of(project)
     store = zone(config, "candidate")
-    made = build(store, config.name, _plan(store, config, candidate))
+    made = build(store, config.name, plan_of(store, config, candidate))
     for name in made:
         made.put(store, name, layout.curated(config.name, candidate, name))
     store.settle()
@@ -156,9 +154,9 @@ def validate(project: Project, candidate: str) -> Result:
 
     config = config_of(project)
     store = zone(config, "candidate")
-    plan = _plan(store, config, candidate)
+    plan = plan_of(store, config, candidate)
     made: Any = tables.Stored(store, {name: layout.curated(config.name, candidate, name)
-                                      for name in _curated(store, config, candidate)})
+                                      for name in curated_of(store, config, candidate)})
 
     def rebuild(withheld: Any, dropped: Any) -> dict[str, Any]:
         nonlocal made
@@ -208,7 +206,7 @@ def candidate_summary(project: Project, candidate: str) -> Result:
     store = zone(config, "candidate")
     manifest = json.loads(store.read(layout.candidate_manifest(config.name, candidate)))
     return {"candidate": candidate, "digest": digest(store, config.name, candidate),
-            "lines": summary_lines(manifest, _current(config))}
+            "lines": summary_lines(manifest, current_release(config))}
 
 
 @audited()
@@ -357,16 +355,6 @@ def ledger_summary(project: Project, *, release: str | None = None) -> Result:
 
 
 # ---- what several steps need ---------------------------------------------------------------------------------------
-def _equipment(side: Identifiable, wanted: Sequence[Wanted]) -> dict[str, Any]:
-    """Return what is known of the x-ray sets, by table, for the candidate zone."""
-    from pipeline.deidentify.equipment import follow
-
-    seen = follow(side.work, side.candidate, side.config.name, ((w.batch, w.shard, w.part) for w in wanted),
-                  side.output)
-    known = {"versions": seen.versions, "surveys": seen.surveys, "output": side.output.table}
-    return known | ({"factors": side.factors.table} if side.factors else {})
-
-
 def _zones(side: Identifiable) -> Any:
     from pipeline.govern.withdraw import Zones
 
@@ -382,19 +370,6 @@ def _meant(side: Identifiable, order: Any) -> Result:
             "candidates": len(meant.published | meant.unpublished), "releases": len(meant.rows)}
 
 
-def _plan(store: ObjectStore, config: ProjectConfig, candidate: str) -> dict[str, Any]:
-    plan: dict[str, Any] = json.loads(store.read(layout.plan(config.name, candidate)))
-    return plan
-
-
-def _curated(store: ObjectStore, config: ProjectConfig, candidate: str) -> list[str]:
-    prefix, suffix = layout.curated(config.name, candidate, "\n").split("\n")
-    names = [entry.key[len(prefix):-len(suffix)] for entry in store.list(prefix) if entry.key.endswith(suffix)]
-    if not names:
-        raise NotFound("This candidate has no tables yet.", hint="Curate it first.")
-    return names
-
-
 def _audits(config: ProjectConfig, made: Any, candidate: str) -> Any:
     """Return the audits that the project publishes with its tables (`made`, stored or just built), by name."""
     from pipeline.audit.run import for_release
@@ -404,18 +379,6 @@ def _audits(config: ProjectConfig, made: Any, candidate: str) -> Any:
     about = {"title": config.project.title, "project": config.name, "what": "candidate", "id": candidate,
              "demo": config.project.demo}
     outcome = config.audit.outcome
-    stored = getattr(made, "fetched", None)
-    with stored() if stored else nullcontext({name: made.path(name) for name in made}) as files:
+    with made.fetched() as files:
         return for_release(config.audit.publish, files, about, minimum=config.audit.minimum,
                            outcome=outcome.model_dump() if outcome else None)
-
-
-def _current(config: ProjectConfig) -> dict[str, Any] | None:
-    """Return the manifest of the current release, or None."""
-    release = zone(config, "release")
-    try:
-        current = json.loads(release.read(layout.current(config.name)))
-        manifest: dict[str, Any] = json.loads(release.read(layout.release_manifest(config.name, current["release"])))
-    except NotFound:
-        return None
-    return manifest

@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import layout
 from pipeline.catalogue.elements import element
-from pipeline.errors import SchemaTooNew
-from pipeline.schemas import FACTS, SCHEMA_VERSION, Column, arrow_schema
+from pipeline.schemas import FACTS, Column, arrow_schema
 from pipeline.schemas.catalogue import CATALOGUE
-from pipeline.storage import ObjectStore
+from pipeline.storage import ObjectStore, tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,8 +74,7 @@ def _survey(files: Sequence[Path], held: pa.Array) -> tuple[pa.Table, list[str]]
     paths: set[str] = set()
     for path in files:
         with pq.ParquetFile(path) as file:
-            if int((file.schema_arrow.metadata or {}).get(b"schema_version", b"0")) > SCHEMA_VERSION:
-                raise SchemaTooNew("A part's facts were written by a newer version.", hint="Upgrade tre-ingest.")
+            tables.understood(file.schema_arrow)
             names = set(file.schema_arrow.names) - set(FACTS.names())
             paths |= {name for name in names if not name.startswith(LEFT_OUT)}
             rows = _without(file.read(["patient", "instance"], use_threads=False), held)

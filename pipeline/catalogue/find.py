@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.catalogue import filter as language
 from pipeline.catalogue.ask import Question, question
-from pipeline.errors import NotFound, SchemaTooNew
-from pipeline.schemas import SCHEMA_VERSION
-from pipeline.storage import ObjectStore
+from pipeline.errors import NotFound
+from pipeline.storage import ObjectStore, tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -110,8 +109,7 @@ def opened(store: ObjectStore, key: str) -> Iterator[Catalogue]:
         raise NotFound("There is no catalogue here.", hint="Releases have one since they were built with this version.")
     with store.fetch(key) as path, pq.ParquetFile(path) as file:
         metadata = file.metadata.metadata or {}
-        if int(metadata.get(b"schema_version", b"0")) > SCHEMA_VERSION:
-            raise SchemaTooNew("This catalogue was written by a newer version.", hint="Upgrade tre-ingest.")
+        tables.understood(file.schema_arrow)
         stated = {name: (images, people) for name, (images, people) in json.loads(metadata[b"stated"]).items()}
         yield Catalogue(path, file.metadata.num_rows, stated)
 

@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline import layout
-from pipeline.curate import equipment, events, exposures, facts, glandular, measurements
+from pipeline.curate import content, equipment, events, exposures, facts, glandular, measurements
 from pipeline.curate.spill import Spill, Tables
 from pipeline.schemas import (
     ACCUMULATED_DOSES,
@@ -62,7 +62,7 @@ def build(
     """Return the tables of a plan (plan.json), without the instances held back by it or named in `without`.
 
     `dropped` gives, by clinical table, the row positions to leave out (positions in a build that drops none). Raises
-    NotFound where a part's facts or a clinical table is missing, SchemaTooNew.
+    NotFound where a part's facts, the content of its reports or a clinical table is missing, SchemaTooNew.
     """
     spill = Spill()
     made = Curated(spill)
@@ -70,8 +70,9 @@ def build(
     malformed = facts.write(candidate, project, parts, held, spill.folder / "flat")
     known = equipment.known(candidate, project, plan)
     with spill.connect() as db:
-        malformed += events.write(db, candidate, project, parts, held, spill.folder)
-        malformed += measurements.write(db, candidate, project, parts, held, spill.folder)
+        needed = content.reporting(spill.folder / "flat", parts)
+        for reader in (events, measurements):
+            malformed += reader.write(db, content.files(candidate, project, parts, needed), held, spill.folder)
         db.register("versions", known.versions)
         exposures.make(db, spill.folder / "flat", spill.folder)
         db.execute(_AGREED)

@@ -12,10 +12,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from pipeline.curate import terms, units
+from pipeline.curate.dose_concepts import NUMBERS, TOTALS, Number, dcm, sct_of
 from pipeline.curate.values import Malformed, number
 from pipeline.curate.views import short_code
 
@@ -54,71 +54,6 @@ class Report:
     malformed: Counter[str] = field(default_factory=Counter)
 
 
-class _Number(NamedTuple):
-    column: str
-    unit: str
-    concepts: tuple[str, ...]               # keywords of pydicom's DCM dictionary; the first that is there
-    sum: bool = False                       # over pulses
-    mammogram: bool = True                  # a column of exposures
-
-
-_NUMBERS = (
-    _Number("kvp_kv", "kV", ("KVP",)),
-    _Number("tube_current_ma", "mA", ("XRayTubeCurrent",)),
-    _Number("exposure_mas", "mAs", ("Exposure",), sum=True),
-    _Number("exposure_time_ms", "ms", ("ExposureTime", "ExposureTime_Retired")),
-    _Number("body_part_thickness_mm", "mm", ("CompressionThickness",)),
-    _Number("compression_force_n", "N", ("CompressionForce",)),
-    _Number("compression_pressure_kpa", "kPa", ("CompressionPressure",)),
-    _Number("compression_contact_area_mm2", "mm2", ("CompressionContactArea",)),
-    _Number("average_glandular_dose_mgy", "mGy", ("AverageGlandularDose",)),
-    _Number("entrance_dose_mgy", "mGy", ("EntranceExposureAtRP",)),
-    _Number("half_value_layer_mm", "mm", ("HalfValueLayer",)),
-    _Number("positioner_primary_angle_deg", "deg", ("PositionerPrimaryAngle",)),
-    _Number("ctdi_vol_mgy", "mGy", ("MeanCtdivol",), mammogram=False),
-    _Number("dlp_mgy_cm", "mGy.cm", ("DLP",), mammogram=False),
-    _Number("scanning_length_mm", "mm", ("ScanningLength",), mammogram=False),
-    _Number("pitch", "1", ("PitchFactor",), mammogram=False),
-    _Number("dap_gy_m2", "Gy.m2", ("DoseAreaProduct",), mammogram=False),
-    _Number("reference_point_dose_gy", "Gy", ("DoseRP",), mammogram=False),
-    _Number("n_pulses", "1", ("NumberOfPulses",), mammogram=False),
-)
-NUMERIC = (*(one.column for one in _NUMBERS), "filter_thickness_mm")
-TEXTUAL = ("laterality", "view", "view_modifiers", "anode", "filter_material", "grid", "acquisition_type",
-           "target_region", "plane", "phantom", "kind", "started")
-SOURCED = (*(one.column for one in _NUMBERS if one.mammogram), "filter_thickness_mm", "laterality", "view", "anode",
-           "filter_material")
-# quantity, unit, keyword of the total in TID 10002, 10004, 10005, 10012
-_TOTALS = (
-    ("average_glandular_dose", "mGy", "AccumulatedAverageGlandularDose"),
-    ("dap", "Gy.m2", "DoseAreaProductTotal"),
-    ("fluoroscopy_dap", "Gy.m2", "FluoroDoseAreaProductTotal"),
-    ("acquisition_dap", "Gy.m2", "AcquisitionDoseAreaProductTotal"),
-    ("reference_point_dose", "Gy", "DoseRPTotal"),
-    ("fluoroscopy_reference_point_dose", "Gy", "FluoroDoseRPTotal"),
-    ("acquisition_reference_point_dose", "Gy", "AcquisitionDoseRPTotal"),
-    ("fluoroscopy_time", "s", "TotalFluoroTime"),
-    ("radiographic_frames", "1", "TotalNumberOfRadiographicFrames"),
-    ("dlp", "mGy.cm", "CTDoseLengthProductTotal"),
-    ("events", "1", "TotalNumberOfIrradiationEvents"),
-)
-
-
-@lru_cache(maxsize=256)
-def dcm(keyword: str) -> str:
-    """Return the code value of a keyword in pydicom's dictionary of DCM codes."""
-    from pydicom.sr.codedict import codes
-
-    return str(getattr(codes.DCM, keyword).value)
-
-
-@lru_cache(maxsize=64)
-def _sct(keyword: str) -> str:
-    from pydicom.sr.codedict import codes
-
-    return str(getattr(codes.SCT, keyword).value)
-
-
 def is_dose_report(concept: str | None, scheme: str | None) -> bool:
     return scheme == "DCM" and concept == dcm("XRayRadiationDoseReport")
 
@@ -152,7 +87,7 @@ class _Tree:
     def coded(self, keyword: str) -> list[Item]:
         """Return the items of a concept of SNOMED, in SCT, SRT or SNM3."""
         return [item for (concept, scheme), items in self.by.items() for item in items
-                if terms.sct(concept, scheme) == _sct(keyword)]
+                if terms.sct(concept, scheme) == sct_of(keyword)]
 
 
 def read(report_uid: str, items: list[Item]) -> Report:
@@ -169,7 +104,7 @@ def read(report_uid: str, items: list[Item]) -> Report:
         return out
     tree = _Tree(items, children)
     procedure = {terms.sct(i.code, i.code_scheme) for i in tree.dcm("ProcedureReported")}
-    mammography = _sct("Mammography") in procedure
+    mammography = sct_of("Mammography") in procedure
     containers = [i for i in items if i.value_type == "CONTAINER" and i.concept_scheme == "DCM"
                   and i.concept in (dcm("IrradiationEventXRayData"), dcm("CTAcquisition"))]
     for top in containers:
@@ -189,7 +124,7 @@ def read(report_uid: str, items: list[Item]) -> Report:
 def _event(top: Item, tree: _Tree, mammography: bool, report_uid: str, out: Report) -> None:
     ct = top.concept == dcm("CTAcquisition")
     region = [*tree.coded("AnatomicalStructure"), *tree.dcm("TargetRegion")]
-    breast = any(terms.sct(i.code, i.code_scheme) == _sct("Breast") for i in region)
+    breast = any(terms.sct(i.code, i.code_scheme) == sct_of("Breast") for i in region)
     mammogram = not ct and (mammography or breast or bool(tree.dcm("AverageGlandularDose"))
                             or bool(tree.dcm("CompressionThickness")))
     row: dict[str, Any] = {"node": top.node, "mammogram": mammogram}
@@ -200,7 +135,7 @@ def _event(top: Item, tree: _Tree, mammography: bool, report_uid: str, out: Repo
     if row["event_uid"] is None:
         found.append({"quantity": "exposure", "kind": "no_event_uid"})
     row["images"] = sorted({i.reference for i in tree.dcm("AcquiredImage") if i.reference})
-    for one in _NUMBERS:
+    for one in NUMBERS:
         _number(one, tree, mammogram, row, found, out.malformed)
     if mammogram:
         _pulses(tree, row, found)
@@ -209,7 +144,7 @@ def _event(top: Item, tree: _Tree, mammography: bool, report_uid: str, out: Repo
     types = tree.dcm("CTAcquisitionType") or tree.dcm("IrradiationEventType")
     row["acquisition_type"] = _meaning(types)
     kinds = {terms.sct(i.code, i.code_scheme) for i in types}
-    row["kind"] = "CT" if ct else "fluoroscopy" if _sct("Fluoroscopy") in kinds else "projection x-ray"
+    row["kind"] = "CT" if ct else "fluoroscopy" if sct_of("Fluoroscopy") in kinds else "projection x-ray"
     row["tomosynthesis"] = mammogram and any(
         i.code_scheme == "DCM" and i.code in (dcm("RotationalAcquisition"), dcm("SteppingAcquisition")) for i in types)
     row["target_region"] = _meaning(tree.dcm("TargetRegion"))
@@ -242,7 +177,7 @@ def _read(item: Item, unit: str) -> tuple[float | None, str, str | None]:
 
 
 def _number(
-    one: _Number, tree: _Tree, mammogram: bool, row: dict[str, Any], found: list[dict[str, Any]], bad: Counter[str]
+    one: Number, tree: _Tree, mammogram: bool, row: dict[str, Any], found: list[dict[str, Any]], bad: Counter[str]
 ) -> None:
     keyword = next((k for k in one.concepts if tree.dcm(k)), one.concepts[0])
     values, words = [], ""
@@ -339,7 +274,7 @@ def _filters(tree: _Tree, row: dict[str, Any], found: list[dict[str, Any]], bad:
 
 def _totals(tree: _Tree, out: Report) -> None:
     plane = _meaning(tree.dcm("AcquisitionPlane"))
-    for quantity, unit, keyword in _TOTALS:
+    for quantity, unit, keyword in TOTALS:
         for item in tree.dcm(keyword):
             side = _side(tree.children[item.node])
             try:
@@ -387,7 +322,7 @@ def _mammogram_terms(tree: _Tree, region: list[Item], row: dict[str, Any], found
 def _side(items: list[Item]) -> str | None:
     """Return the laterality that stands below an item, or None."""
     found = {terms.laterality(i.code, i.code_scheme) for i in items
-             if terms.sct(i.concept, i.concept_scheme) == _sct("Laterality")}
+             if terms.sct(i.concept, i.concept_scheme) == sct_of("Laterality")}
     return found.pop() if len(found) == 1 else None
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import layout
 from pipeline.curate import dose_reports
-from pipeline.curate.dose_reports import NUMERIC, SOURCED, TEXTUAL, Item, Report
-from pipeline.errors import NotFound, SchemaTooNew
-from pipeline.schemas import SCHEMA_VERSION, Column, Table, arrow_schema
-from pipeline.storage import ObjectStore
+from pipeline.curate.dose_concepts import NUMERIC, SOURCED, TEXTUAL, dcm
+from pipeline.curate.dose_reports import Item, Report
+from pipeline.schemas import Column, Table, arrow_schema
 
 if TYPE_CHECKING:
     import duckdb
@@ -69,28 +67,22 @@ class _Sink:
             self.writer.close()
 
 
-def write(
-    db: duckdb.DuckDBPyConnection, candidate: ObjectStore, project: str, parts: Collection[str],
-    without: Collection[str], folder: Path,
-) -> Counter[str]:
+def write(db: duckdb.DuckDBPyConnection, contents: Iterable[Path], without: Collection[str], folder: Path
+          ) -> Counter[str]:
     """Write <folder>/{events,totals,wrong,rejected}.parquet; return how many values of each column were malformed.
 
-    `db` sorts each part's items; reports in `without` are left out. Raises SchemaTooNew.
+    `contents` are those of the parts (content.files), whose items `db` sorts; reports in `without` are left out.
     """
     sinks = {name: _Sink(schema, folder / f"{name}.parquet") for name, schema in TABLES.items()}
     held, malformed = frozenset(without), Counter[str]()
-    for part in sorted(set(parts)):
-        try:
-            with candidate.fetch(layout.content(project, part)) as path:
-                for patient, study, report, made in _reports(db, path, held):
-                    whose = {"patient": patient, "study": study, "report_uid": report}
-                    sinks["events"].add([whose | row for row in made.events])
-                    sinks["totals"].add([whose | row for row in made.totals])
-                    sinks["wrong"].add([whose | row for row in made.found])
-                    sinks["rejected"].add([{"instance": instance} for instance in made.rejected])
-                    malformed += made.malformed
-        except NotFound:        # a part without a report
-            continue
+    for path in contents:
+        for patient, study, report, made in _reports(db, path, held):
+            whose = {"patient": patient, "study": study, "report_uid": report}
+            sinks["events"].add([whose | row for row in made.events])
+            sinks["totals"].add([whose | row for row in made.totals])
+            sinks["wrong"].add([whose | row for row in made.found])
+            sinks["rejected"].add([{"instance": instance} for instance in made.rejected])
+            malformed += made.malformed
     for sink in sinks.values():
         sink.close()
     return malformed
@@ -99,12 +91,7 @@ def write(
 def _reports(db: duckdb.DuckDBPyConnection, path: Path, held: frozenset[str]) -> Iterator[tuple[str, str, str, Report]]:
     """Yield (patient, study, instance, what it gives) of every dose report, and of every key object selection that
     rejects, in one part's content."""
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as file:
-        if int((file.schema_arrow.metadata or {}).get(b"schema_version", b"0")) > SCHEMA_VERSION:
-            raise SchemaTooNew("A part's content was written by a newer version.", hint="Upgrade tre-ingest.")
-    titles = [dose_reports.dcm(k) for k in ("XRayRadiationDoseReport", "RejectedForQualityReasons",
+    titles = [dcm(k) for k in ("XRayRadiationDoseReport", "RejectedForQualityReasons",
                                             "RejectedForPatientSafetyReasons")]
     columns = ", ".join(f'"{name}"' for name in Item._fields)
     reader = db.sql(

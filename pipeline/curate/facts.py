@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline import layout
 from pipeline.curate.headers import FIELDS, Field
 from pipeline.curate.values import Cell, Malformed
-from pipeline.errors import SchemaTooNew
-from pipeline.schemas import FACTS, SCHEMA_VERSION, Column, Table, arrow_schema
-from pipeline.storage import ObjectStore
+from pipeline.schemas import FACTS, Column, Table, arrow_schema
+from pipeline.storage import ObjectStore, tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,8 +74,7 @@ def _batches(path: Any, number: int, held: pa.Array, reader: _Reader, schema: pa
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        if int((file.schema_arrow.metadata or {}).get(b"schema_version", b"0")) > SCHEMA_VERSION:
-            raise SchemaTooNew("A part's facts were written by a newer version.", hint="Upgrade tre-ingest.")
+        tables.understood(file.schema_arrow)
         there = set(file.schema_arrow.names)
         # A part of an earlier version has no acquisition order.
         own = [name for name in FACTS.names() if name in there]

@@ -52,3 +52,28 @@ QUANTITIES = (
     Quantity("half_value_layer_mm", 0, 20, (0, 5), 0.01),
 )
 TERMS = ("laterality", "view", "anode", "filter_material")
+EVENT_LIMITS = {        # of events that are no mammogram's
+    "ctdi_vol_mgy": 5_000, "dlp_mgy_cm": 100_000, "kvp_kv": 200, "tube_current_ma": 5_000, "exposure_mas": 100_000,
+    "exposure_time_ms": 3_600_000, "scanning_length_mm": 5_000, "pitch": 10, "dap_gy_m2": 1,
+    "reference_point_dose_gy": 100, "n_pulses": 1_000_000,
+}  # fmt: skip
+# A number in another unit than it says: a thousandfold beside mA × ms, tenfold beside kPa × mm2. Wide about the factor,
+# since mA × ms is nominal and a contact area is measured.
+CONTRADICTED = {
+    "exposure_mas": "coalesce({s}_exposure_mas / nullif({s}_tube_current_ma * {s}_exposure_time_ms / 1000, 0)"
+                    " NOT BETWEEN 0.00333 AND 300, false)",
+    "compression_force_n": "coalesce({s}_compression_force_n / nullif({s}_compression_pressure_kpa *"
+                           " {s}_compression_contact_area_mm2 / 1000, 0) BETWEEN 7 AND 14 OR"
+                           " {s}_compression_force_n / nullif({s}_compression_pressure_kpa *"
+                           " {s}_compression_contact_area_mm2 / 1000, 0) BETWEEN 0.07 AND 0.14, false)",
+}
+
+
+def believed(q: Quantity, side: str) -> str:
+    """SQL: whether a side's value is there, plausible, and contradicted by no other of the same side."""
+    sound = q.ok(f"{side}_{q.column}", "mg")
+    if (unsound := CONTRADICTED.get(q.column)) is not None:
+        sound += f" AND NOT {unsound.format(s=side)}"
+    if q.column == "average_glandular_dose_mgy" and side == "r":
+        sound += " AND NOT one_projection"
+    return f"({sound})"

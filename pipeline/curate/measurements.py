@@ -7,14 +7,11 @@ once for each distinct one. Reports of 160,000 items are met.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import layout
-from pipeline.errors import NotFound, SchemaTooNew
-from pipeline.schemas import CONTENT, FINDINGS, MEASUREMENTS, SCHEMA_VERSION, Table, arrow_schema
-from pipeline.storage import ObjectStore
+from pipeline.schemas import CONTENT, FINDINGS, MEASUREMENTS, Table, arrow_schema
 
 if TYPE_CHECKING:
     import duckdb
@@ -39,18 +36,18 @@ SQL = {table.name: f"SELECT * FROM {table.name}_rows ORDER BY report_uid, node, 
        for table in (MEASUREMENTS, FINDINGS)}
 
 
-def write(db: duckdb.DuckDBPyConnection, candidate: ObjectStore, project: str, parts: Collection[str],
-          without: Collection[str], folder: Path) -> Counter[str]:
+def write(db: duckdb.DuckDBPyConnection, contents: Iterable[Path], without: Collection[str], folder: Path
+          ) -> Counter[str]:
     """Make the views `measurements_rows` and `findings_rows` of all parts, from files in `folder`, some reports at a
     time.
 
-    Reports in `without` are left out. Return how many values of each column are malformed or contradict each other:
-    they are null. Raises SchemaTooNew.
+    `contents` are those of the parts (content.files); reports in `without` are left out. Return how many values of each
+    column are malformed or contradict each other: they are null.
     """
     import pyarrow.parquet as pq
 
     malformed: Counter[str] = Counter()
-    for number, content in enumerate(_pieces(candidate, project, parts)):
+    for number, content in enumerate(_pieces(contents)):
         for name, table in tabulate(content, without, malformed).items():
             pq.write_table(table, folder / f"{name}-{number:06d}.rows")
     for name in SQL:
@@ -58,7 +55,7 @@ def write(db: duckdb.DuckDBPyConnection, candidate: ObjectStore, project: str, p
     return +malformed
 
 
-def _pieces(candidate: ObjectStore, project: str, parts: Collection[str]) -> Iterator[pa.Table]:
+def _pieces(contents: Iterable[Path]) -> Iterator[pa.Table]:
     """Yield an empty table, so that there is one, then the content of the parts in pieces of whole reports, whose items
     stand together in their file. A report larger than a piece is a piece."""
     import pyarrow as pa
@@ -67,23 +64,18 @@ def _pieces(candidate: ObjectStore, project: str, parts: Collection[str]) -> Ite
 
     schema = arrow_schema(CONTENT)
     yield schema.empty_table()
-    for part in sorted(set(parts)):
-        try:
-            with candidate.fetch(layout.content(project, part)) as path, pq.ParquetFile(path) as file:
-                if int((file.schema_arrow.metadata or {}).get(b"schema_version", b"0")) > SCHEMA_VERSION:
-                    raise SchemaTooNew("A part's content was written by a newer version.", hint="Upgrade tre-ingest.")
-                held: list[pa.Table] = []
-                for batch in file.iter_batches(_PIECE, columns=CONTENT.names(), use_threads=False):
-                    rows = pa.Table.from_batches([batch], schema=schema)
-                    last = pc.index(rows["instance"], rows["instance"][-1]).as_py()     # where its last report begins
-                    if last:
-                        yield pa.concat_tables([*held, rows.slice(0, last)])
-                        held = []
-                    held.append(rows.slice(last))
-                if held:
-                    yield pa.concat_tables(held)
-        except NotFound:        # a part without a report
-            continue
+    for path in contents:
+        with pq.ParquetFile(path) as file:
+            held: list[pa.Table] = []
+            for batch in file.iter_batches(_PIECE, columns=CONTENT.names(), use_threads=False):
+                rows = pa.Table.from_batches([batch], schema=schema)
+                last = pc.index(rows["instance"], rows["instance"][-1]).as_py()     # where its last report begins
+                if last:
+                    yield pa.concat_tables([*held, rows.slice(0, last)])
+                    held = []
+                held.append(rows.slice(last))
+            if held:
+                yield pa.concat_tables(held)
 
 
 def tabulate(content: pa.Table, without: Collection[str], malformed: Counter[str]) -> dict[str, pa.Table]:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,10 +70,10 @@ class Tables(Mapping[str, "pa.Table"]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def clear(self) -> None:
-        """Let go of the tables and their files."""
-        self._rows.clear()
-        self._spill.remove()
+    @contextmanager
+    def fetched(self) -> Iterator[dict[str, Path]]:
+        """Lend the tables as local files, as `storage.tables.Stored` does."""
+        yield {name: self.path(name) for name in self._rows}
 
     def put(self, store: ObjectStore, name: str, key: str) -> None:
         """Put a table's file into a zone; durable once `store.settle` returns."""

@@ -19,11 +19,11 @@ from typing import Any
 
 from pipeline.deidentify.elements import Pieces, Work, element_bytes, even
 from pipeline.deidentify.pixels import JPEG, JPEG_2000, RLE, HighBits, check_pixels
-from pipeline.deidentify.plan import REPORTS, Plan
+from pipeline.deidentify.plan import Plan
 from pipeline.deidentify.reports import Tally, content
 from pipeline.deidentify.streams import Patches
 from pipeline.deidentify.subject import Subject
-from pipeline.dicom.file import CHUNK, DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Scan, chunks, scan
+from pipeline.dicom.file import CHUNK, DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, REPORTS, Scan, chunks, scan
 from pipeline.dicom.scan import LITTLE, Encoding
 from pipeline.model import Reason, Refusal
 

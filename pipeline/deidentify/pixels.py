@@ -11,9 +11,8 @@ from __future__ import annotations
 from struct import unpack
 from typing import Any
 
-from pipeline.deidentify.plan import REPORTS
 from pipeline.deidentify.streams import Patches, check_rle, jpeg_2000_segments, jpeg_segments
-from pipeline.dicom.file import Scan, pread
+from pipeline.dicom.file import REPORTS, Scan, pread
 from pipeline.model import Reason, Refusal
 
 # SOP classes whose pixels come straight from a detector or a reconstruction. All others need a cleaning rule first.

@@ -17,11 +17,11 @@ from pipeline.config import ProjectConfig
 from pipeline.deidentify import concepts as concept_rules
 from pipeline.deidentify.concepts import Concepts
 from pipeline.deidentify.linter import PRIVATE, Rule, attribute, confidentiality_profile, read
+from pipeline.dicom.file import REPORTS
 from pipeline.errors import ProjectFileError
 
 ENGINE_VERSION = "2"            # raise when the same plan would give other bytes
 RECIPES = Path(__file__).parents[2] / "deid_recipes"
-REPORTS = "1.2.840.10008.5.1.4.1.1.88."     # what SOP Class UIDs of structured reports begin with
 CHARACTER_SET, PIXEL_DATA = 0x00080005, 0x7FE00010
 
 

@@ -39,6 +39,7 @@ IMPLICIT_LE = "1.2.840.10008.1.2"
 EXPLICIT_LE = "1.2.840.10008.1.2.1"
 DEFLATED_LE = "1.2.840.10008.1.2.1.99"
 EXPLICIT_BE = "1.2.840.10008.1.2.2"
+REPORTS = "1.2.840.10008.5.1.4.1.1.88."     # what SOP Class UIDs of structured reports begin with
 
 
 @dataclass(slots=True)

@@ -88,6 +88,7 @@ def seal(
     words = dictionary.build(tables, plan)
     if catalogue:
         file, entry = catalogue
+        digest = sha256_of(file)
         _lists(file, images)
         doc["catalogue"] = {"file": layout.CATALOGUE, "rows": entry["rows"], "columns": len(entry["columns"])}
         words["tables"].append(entry)
@@ -109,7 +110,7 @@ def seal(
     }
     listed = [{"name": name, "bytes": len(data), "sha256": sha256(data)} for name, data in files.items()]
     if catalogue:
-        listed.append({"name": layout.CATALOGUE, "bytes": file.stat().st_size, "sha256": sha256_of(file)})
+        listed.append({"name": layout.CATALOGUE, "bytes": file.stat().st_size, "sha256": digest})
     doc["files"] = sorted(listed, key=lambda one: str(one["name"]))
     manifest = canonical(doc)
     key = layout.candidate_manifest(project, candidate_id)
@@ -120,7 +121,7 @@ def seal(
     for name, data in sorted(files.items()):
         put_same(candidate, layout.in_candidate(project, candidate_id, name), data)
     if catalogue:
-        candidate.put_file(layout.catalogue(project, candidate_id), file, bytes.fromhex(sha256_of(file)))
+        candidate.put_file(layout.catalogue(project, candidate_id), file, bytes.fromhex(digest))
         candidate.settle()
     put_same(candidate, key, manifest)
     found = sha256(manifest)

@@ -57,11 +57,12 @@ def read(store: ObjectStore, key: str, columns: list[str] | None = None) -> pa.T
     # One thread: a pool that still runs when a short command ends can abort the process on its way out.
     with pq.ParquetFile(pa.BufferReader(store.read(key))) as file:
         table = file.read(columns=columns, use_threads=False)
-    _understood(table.schema)
+    understood(table.schema)
     return table
 
 
-def _understood(schema: pa.Schema) -> None:
+def understood(schema: pa.Schema) -> None:
+    """Raise SchemaTooNew where a newer version wrote a table with this schema."""
     if int((schema.metadata or {}).get(b"schema_version", b"0")) > SCHEMA_VERSION:
         raise SchemaTooNew("A table was written by a newer version.", hint="Upgrade tre-ingest.")
 
@@ -87,5 +88,5 @@ class Stored(Mapping[str, pa.Table]):
         with ExitStack() as stack:
             files = {name: stack.enter_context(self._store.fetch(key)) for name, key in self._keys.items()}
             for path in files.values():
-                _understood(pq.read_schema(path))
+                understood(pq.read_schema(path))
             yield files

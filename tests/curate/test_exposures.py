@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline import layout
 from pipeline.curate import terms, units
+from pipeline.curate.build import build
 from pipeline.curate.limits import QUANTITIES
+from pipeline.errors import NotFound
 
 MG = {
     "Modality": ["MG"], "SOPClassUID": ["1.2.840.10008.5.1.4.1.1.1.2"], "Manufacturer": ["HOLOGIC, Inc."],
@@ -24,6 +27,7 @@ EVENT = [
     ("111631", ("1.30", "mGy")), ("113733", ("28.00", "kV")), ("113736", ("90200.00", "uAs")),
     ("111633", ("43", "mm")), ("111632", ("C-164F9", "SRT")), ("113757", ("C-167F9", "SRT")),
 ]  # fmt: skip
+DOSE_REPORT = "1.2.840.10008.5.1.4.1.1.88.67"
 
 
 @pytest.fixture
@@ -383,3 +387,11 @@ def test_every_image_of_an_exposure_is_of_one_and_none_is_made_up(tmp_path_facto
 def test_limits_of_mammograms_are_within_those_of_all():
     for quantity in QUANTITIES:
         assert quantity.low <= quantity.mammogram[0] < quantity.mammogram[1] <= quantity.high
+
+
+def test_a_part_whose_reports_lost_their_content_is_not_passed_over(site):
+    site.report(kit.tree("2.25.9", EVENT), {"Modality": ["SR"], "SOPClassUID": [DOSE_REPORT]})
+    assert site.build()["exposures"].num_rows == 1
+    site.store.delete(layout.content(kit.PROJECT, "p-1"))
+    with pytest.raises(NotFound):
+        build(site.store, kit.PROJECT, {"parts": ["p-1"], "held": {}, "clinical": None})

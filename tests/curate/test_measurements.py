@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import layout
-from pipeline.curate import measurements
+from pipeline.curate import content, measurements
 from pipeline.curate.measurements import SQL, tabulate, write
 from pipeline.curate.spill import Spill, Tables
 from pipeline.errors import SchemaTooNew
@@ -170,7 +170,7 @@ def whole(store, parts, without=()):
     spill = Spill()
     made = Tables(spill)
     with spill.connect() as db:
-        bad = write(db, store, "breast", parts, without, spill.folder)
+        bad = write(db, content.files(store, "breast", parts, ()), without, spill.folder)
         for schema in (MEASUREMENTS, FINDINGS):
             made.add(schema, db, SQL[schema.name])
     return dict(made), bad
@@ -235,9 +235,9 @@ def test_a_report_of_160000_items():
         "concept_meaning": np.array(["Finding", "Laterality", "Width"])[kind], "number": node.astype(str), "code": side,
         "code_scheme": np.full(len(node), "SCT"),
     }  # fmt: skip
-    content = pa.table({f.name: pa.array(columns[f.name].tolist(), f.type) if f.name in columns
+    made = pa.table({f.name: pa.array(columns[f.name].tolist(), f.type) if f.name in columns
                         else pa.nulls(len(node), f.type) for f in arrow_schema(CONTENT)}, schema=arrow_schema(CONTENT))
-    got = tabulate(content, (), Counter())
+    got = tabulate(made, (), Counter())
     rows = got["measurements"]
     assert rows.num_rows + got["findings"].num_rows + int((kind == 0).sum()) == len(node)
     assert rows["path"].unique().to_pylist() == ["Finding / Finding / Width"]
