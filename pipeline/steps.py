@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -148,6 +148,7 @@ def validate(project: Project, candidate: str) -> Result:
     from pipeline.catalogue.build import write as catalogue
     from pipeline.curate.build import build, images
     from pipeline.publish.candidate import seal
+    from pipeline.schemas import IMAGES
     from pipeline.storage import tables
     from pipeline.storage.base import no_room
     from pipeline.validate.run import settle
@@ -171,12 +172,13 @@ def validate(project: Project, candidate: str) -> Result:
         raise CandidateFailed(f"{len(found.critical)} critical expectations failed: {', '.join(found.critical[:5])}.",
                               hint="Read the candidate's validation results, mend the data or the suite, build again.")
     withheld = {**plan["held"], **found.withheld}
-    with tempfile.TemporaryDirectory() as folder, no_room("temporary"):
+    shown = images(store, config.name, plan, without=found.withheld)
+    with tempfile.TemporaryDirectory() as folder, no_room("temporary"), made.fetched() as files:
         file = Path(folder) / layout.CATALOGUE
         listed = catalogue(store, config.name, plan["parts"], withheld, file)
-        digest = seal(store, config.name, candidate, tables=made, results=found.results, plan=plan,
-                      images=images(store, config.name, plan, without=found.withheld), withheld=withheld,
-                      catalogue=(file, listed.entry), audits=_audits(config, made, candidate),
+        digest = seal(store, config.name, candidate, tables=files, results=found.results, plan=plan,
+                      images=shown.path(IMAGES.name), withheld=withheld,
+                      catalogue=(file, listed.entry), audits=_audits(config, files, candidate),
                       audit_defaults={"minimum_people": config.audit.minimum,
                                       "outcome": config.audit.outcome and config.audit.outcome.model_dump()})
     return {"candidate": candidate, "digest": digest, "expectations": found.expectations, "failed": found.failed,
@@ -370,8 +372,8 @@ def _meant(side: Identifiable, order: Any) -> Result:
             "candidates": len(meant.published | meant.unpublished), "releases": len(meant.rows)}
 
 
-def _audits(config: ProjectConfig, made: Any, candidate: str) -> Any:
-    """Return the audits that the project publishes with its tables (`made`, stored or just built), by name."""
+def _audits(config: ProjectConfig, tables: Mapping[str, Path], candidate: str) -> Any:
+    """Return the audits that the project publishes with these tables, by name."""
     from pipeline.audit.run import for_release
 
     if not config.audit.publish:
@@ -379,6 +381,5 @@ def _audits(config: ProjectConfig, made: Any, candidate: str) -> Any:
     about = {"title": config.project.title, "project": config.name, "what": "candidate", "id": candidate,
              "demo": config.project.demo}
     outcome = config.audit.outcome
-    with made.fetched() as files:
-        return for_release(config.audit.publish, files, about, minimum=config.audit.minimum,
-                           outcome=outcome.model_dump() if outcome else None)
+    return for_release(config.audit.publish, tables, about, minimum=config.audit.minimum,
+                       outcome=outcome.model_dump() if outcome else None)

@@ -38,7 +38,6 @@ from pipeline.storage import ObjectStore, tables
 
 if TYPE_CHECKING:
     import duckdb
-    import pyarrow as pa
 
 
 class Curated(Tables):
@@ -87,7 +86,7 @@ def build(
 
 def images(
     candidate: ObjectStore, project: str, plan: Mapping[str, Any], *, without: Mapping[str, str] | Collection[str] = ()
-) -> pa.Table:
+) -> Tables:
     """Return schemas.IMAGES for the same instances as `build` with the same arguments, sorted by instance."""
     spill = Spill()
     made = Tables(spill)
@@ -95,9 +94,7 @@ def images(
     with spill.connect() as db:
         flat = f"SELECT instance, key, path, digest AS sha256, bytes FROM read_parquet('{spill.folder / 'flat'}')"  # noqa: S608
         made.add(IMAGES, db, f"{flat} ORDER BY instance, key")
-    found = made[IMAGES.name].combine_chunks()
-    spill.remove()
-    return found
+    return made
 
 
 # Facts of a person, a study, a series: which columns, and by what they are grouped.

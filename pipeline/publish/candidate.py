@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline import layout
 from pipeline.errors import CandidateFailed
 from pipeline.model import Status
-from pipeline.publish import checks, dictionary, docs, report
-from pipeline.publish.files import SCHEMA_VERSION, canonical, hex_of, put_same, read_json, sha256, sha256_of, stored
+from pipeline.publish import checks, dictionary, docs, query, report
+from pipeline.publish.files import SCHEMA_VERSION, canonical, put_same, read_json, sha256, sha256_of, stored
 from pipeline.publish.words import summary_lines
 from pipeline.storage import ObjectStore
 from pipeline.storage import tables as parquet
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 __all__ = ["KEPT_BACK", "agree", "digest", "fates", "seal", "summary_lines"]
 
@@ -33,8 +30,8 @@ def seal(
     project: str,
     candidate_id: str,
     *,
-    tables: Mapping[str, pa.Table],
-    images: pa.Table,
+    tables: Mapping[str, Path],
+    images: Path,
     results: Mapping[str, Mapping[str, Any]],
     withheld: Mapping[str, str],
     plan: Mapping[str, Any],
@@ -49,17 +46,21 @@ def seal(
     `audits`: by name, title, question and files of the audits that become part of it. `audit_defaults`: for whoever
     runs audits over the release: `minimum_people`, the least group that any may show, and `outcome`.
 
-    `tables` are those of the release, without what is withheld; `images` has the columns instance, key, path, sha256,
-    bytes; `results` is a document per suite; `withheld` gives a reason code for each de-identified instance that is not
-    released; `plan` is plan.json, which must stand in the zone. Raises CandidateFailed where these contradict each
-    other or a column is not declared. Once there is an answer to a candidate it stays as it was sealed; before, other
-    bytes replace it, and what was shown of it can no longer be approved.
+    `tables` are those of the release as local Parquet files, without what is withheld; `images` has the columns
+    instance, key, path, sha256, bytes; none is in memory whole. `results` is a document per suite; `withheld` gives a
+    reason code for each de-identified instance that is not released; `plan` is plan.json, which must stand in the zone.
+    Raises CandidateFailed where these contradict each other or a column is not declared. Once there is an answer to a
+    candidate it stays as it was sealed; before, other bytes replace it, and what was shown of it can no longer be
+    approved.
     """
     import pyarrow as pa
 
     plan_bytes, plan_there = read_json(candidate, layout.plan(project, candidate_id), "The candidate's plan")
     if plan_there != json.loads(json.dumps(dict(plan))):
         raise CandidateFailed("The plan given is not the plan that stands in the candidate zone.")
+    schemas = {name: parquet.schema(path) for name, path in tables.items()}
+    rows = {name: parquet.rows(path) for name, path in tables.items()}
+    count, total, years = _size(images, tables)
     agree(images, tables["instances"])
     doc: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -73,35 +74,34 @@ def seal(
         "engine": plan.get("engine"),
         "recipes": plan.get("recipes", []),
         "suites": plan.get("suites", {}),
-        "images": {"table": "images.parquet", "count": images.num_rows, "bytes": _total(images, "bytes")},
-        "counts": fates(plan.get("counts", {}), images.num_rows, withheld),
+        "images": {"table": "images.parquet", "count": count, "bytes": total},
+        "counts": fates(plan.get("counts", {}), count, withheld),
         "clinical_counts": plan.get("clinical_counts", {}),
         "short_names": plan.get("short_names", 0),
-        "totals": {name: table.num_rows for name, table in tables.items()},
-        "columns": {name: table.num_columns for name, table in tables.items()},
+        "totals": rows,
+        "columns": {name: len(schema) for name, schema in schemas.items()},
         "audit_defaults": dict(audit_defaults or {}),
         "audits": [{"name": name, "title": one["title"], "question": one["question"]}
                    for name, one in (audits or {}).items()],
-        "study_years": _years(tables["studies"]),
+        "study_years": years,
         "validation": {**checks.summary(results), "withheld": dict(Counter(withheld.values()))},
     }
-    words = dictionary.build(tables, plan)
+    words = dictionary.build(schemas, rows, plan)
+    large = {f"tables/{name}.parquet": path for name, path in tables.items()} | {"images.parquet": images}
     if catalogue:
         file, entry = catalogue
-        digest = sha256_of(file)
+        large[layout.CATALOGUE] = file
         _lists(file, images)
         doc["catalogue"] = {"file": layout.CATALOGUE, "rows": entry["rows"], "columns": len(entry["columns"])}
         words["tables"].append(entry)
-    rows = sorted(withheld.items())
+    back = sorted(withheld.items())
     held = pa.table(
-        {"instance": pa.array([i for i, _ in rows], pa.string()), "reason": pa.array([r for _, r in rows], pa.string())}
+        {"instance": pa.array([i for i, _ in back], pa.string()), "reason": pa.array([r for _, r in back], pa.string())}
     )
-    files = {f"tables/{name}.parquet": parquet.to_bytes(table) for name, table in tables.items()}
-    files |= {f"validation/{suite}.json": canonical(result) for suite, result in results.items()}
+    files = {f"validation/{suite}.json": canonical(result) for suite, result in results.items()}
     for name, one in (audits or {}).items():
         files |= {f"audits/{name}/{file}": data for file, data in one["files"].items()}
     files |= {
-        "images.parquet": parquet.to_bytes(images),
         "withheld.parquet": parquet.to_bytes(held),
         "dictionary.json": canonical(words),
         "dictionary.html": dictionary.html(words, doc["title"]),
@@ -109,8 +109,8 @@ def seal(
         "report.html": report.html(tables, doc, plan, results, words),
     }
     listed = [{"name": name, "bytes": len(data), "sha256": sha256(data)} for name, data in files.items()]
-    if catalogue:
-        listed.append({"name": layout.CATALOGUE, "bytes": file.stat().st_size, "sha256": digest})
+    digests = {name: sha256_of(path) for name, path in large.items()}
+    listed += [{"name": name, "bytes": path.stat().st_size, "sha256": digests[name]} for name, path in large.items()]
     doc["files"] = sorted(listed, key=lambda one: str(one["name"]))
     manifest = canonical(doc)
     key = layout.candidate_manifest(project, candidate_id)
@@ -120,9 +120,9 @@ def seal(
         candidate.delete(key)
     for name, data in sorted(files.items()):
         put_same(candidate, layout.in_candidate(project, candidate_id, name), data)
-    if catalogue:
-        candidate.put_file(layout.catalogue(project, candidate_id), file, bytes.fromhex(digest))
-        candidate.settle()
+    for name, path in sorted(large.items()):
+        candidate.put_file(layout.in_candidate(project, candidate_id, name), path, bytes.fromhex(digests[name]))
+    candidate.settle()
     put_same(candidate, key, manifest)
     found = sha256(manifest)
     put_same(
@@ -139,37 +139,34 @@ def digest(candidate: ObjectStore, project: str, candidate_id: str) -> str:
     return sha256(data)
 
 
-def agree(images: pa.Table, instances: pa.Table) -> None:
+def agree(images: Path, instances: Path) -> None:
     """Refuse images that the instances table does not tell of, or tells of otherwise. Raises CandidateFailed."""
+    with query.opened({"images": images, "instances": instances}) as one:
+        if _differ(one, f"SELECT instance, path, {_hex(images)}, bytes FROM images",  # noqa: S608
+                   f"SELECT sop_instance_uid, path, {_hex(instances)}, bytes FROM instances"):  # noqa: S608
+            raise CandidateFailed("The images and the instances table do not tell of the same objects.")
+        if one("SELECT count(*) - count(DISTINCT path) FROM images")[0]:
+            raise CandidateFailed("Two images would stand under one path.")
+
+
+def _differ(one: Callable[[str], tuple[Any, ...]], left: str, right: str) -> bool:
+    """Whether two queries give other rows, whatever their order."""
+    return any(one(f"SELECT (SELECT count(*) FROM ({a} EXCEPT ALL {b}))")[0]  # noqa: S608
+               for a, b in ((left, right), (right, left)))
+
+
+def _hex(table: Path) -> str:
+    """Return SQL for a digest as hex, whichever way the table holds it."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    def told(table: pa.Table, *names: str) -> list[pa.ChunkedArray]:
-        rows = table.select(names).rename_columns(["instance", "path", "sha256", "bytes"])
-        if not pa.types.is_string(rows.schema.field("sha256").type):
-            hexed = pa.array([hex_of(value) for value in rows["sha256"].to_pylist()], pa.string())
-            rows = rows.set_column(2, "sha256", hexed)
-        # In Arrow, not as Python's tuples: a release may have millions of images.
-        return list(rows.sort_by([("instance", "ascending"), ("path", "ascending")]).columns)
-
-    left = told(images, "instance", "path", "sha256", "bytes")
-    right = told(instances, "sop_instance_uid", "path", "sha256", "bytes")
-    if not all(one.equals(other) for one, other in zip(left, right, strict=True)):
-        raise CandidateFailed("The images and the instances table do not tell of the same objects.")
-    if pc.count_distinct(left[1]).as_py() != images.num_rows:
-        raise CandidateFailed("Two images would stand under one path.")
+    return "sha256" if pa.types.is_string(parquet.schema(table).field("sha256").type) else "lower(hex(sha256))"
 
 
-def _lists(catalogue: Path, images: pa.Table) -> None:
+def _lists(catalogue: Path, images: Path) -> None:
     """Refuse a catalogue that is not of exactly these images. Raises CandidateFailed."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(catalogue) as file:
-        told = file.read(["sop_instance_uid"], use_threads=False)["sop_instance_uid"]
-    one, other = (column.take(pc.sort_indices(column)) for column in (told, images["instance"]))
-    if not one.equals(other):
-        raise CandidateFailed("The images and the catalogue do not tell of the same objects.")
+    with query.opened({"catalogue": catalogue, "images": images}) as one:
+        if _differ(one, "SELECT sop_instance_uid FROM catalogue", "SELECT instance FROM images"):
+            raise CandidateFailed("The images and the catalogue do not tell of the same objects.")
 
 
 def fates(
@@ -195,14 +192,9 @@ def fates(
     }
 
 
-def _total(table: pa.Table, column: str) -> int:
-    import pyarrow.compute as pc
-
-    return int(pc.sum(table[column]).as_py() or 0)
-
-
-def _years(studies: pa.Table) -> list[int] | None:
-    import pyarrow.compute as pc
-
-    ends = pc.min_max(pc.year(studies["study_date"])).as_py()
-    return None if ends["min"] is None else [ends["min"], ends["max"]]
+def _size(images: Path, tables: Mapping[str, Path]) -> tuple[int, int, list[int] | None]:
+    """Return images, their bytes, and the first and the last year of a study (None where there is no study)."""
+    with query.opened({"images": images, "studies": tables["studies"]}) as one:
+        count, total = one("SELECT count(*), coalesce(sum(bytes), 0)::BIGINT FROM images")
+        first, last = one("SELECT year(min(study_date)), year(max(study_date)) FROM studies")
+    return count, total, None if first is None else [first, last]

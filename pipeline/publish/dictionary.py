@@ -16,8 +16,9 @@ SCHEMA_VERSION = 1
 _ORDER = tuple(table.name for table in schemas.PUBLISHED)
 
 
-def build(tables: Mapping[str, pa.Table], plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Return {"schema_version", "tables": [{"name", "meaning", "key", "references", "rows", "columns"}], "reasons"}.
+def build(tables: Mapping[str, pa.Schema], rows: Mapping[str, int], plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return {"schema_version", "tables": [{"name", "meaning", "key", "references", "rows", "columns"}], "reasons"}
+    of tables, given by their Arrow schemas and numbers of rows.
 
     Columns of image tables come from `schemas`, those of clinical tables from `plan["clinical"]["tables"]`, a mapping
     of table to [{"name", "type", "unit", "meaning", "values"}]. Raises CandidateFailed where a table or a column is
@@ -34,14 +35,14 @@ def build(tables: Mapping[str, pa.Table], plan: Mapping[str, Any]) -> dict[str, 
         else:
             raise CandidateFailed(f"The table {name} is declared neither by the product nor by the plan.")
         declared = {column["name"]: column for column in entry["columns"]}
-        fields = {field.name: str(field.type) for field in tables[name].schema}
+        fields = {field.name: str(field.type) for field in tables[name]}
         undeclared = sorted(set(fields) - set(declared))
         if undeclared:
             raise CandidateFailed(f"The table {name} has columns that nothing declares: {', '.join(undeclared)}.")
         entry["columns"] = [
             {**declared[field], "type": declared[field]["type"] or kind} for field, kind in fields.items()
         ]
-        entry["rows"] = tables[name].num_rows
+        entry["rows"] = rows[name]
         out.append(entry)
     reasons = [
         {"code": str(code), "status": str(status), "meaning": meaning} for code, (status, meaning) in REASONS.items()

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+from pipeline.publish.query import database
 
 SMALL = 10  # groups of fewer people are not told apart
 
@@ -61,13 +61,10 @@ class Figures:
     devices: list[Group]  # extra = median thickness mm, force N, dose mGy
 
 
-def measure(tables: Mapping[str, pa.Table], age_band_years: int = 5) -> Figures:
-    """Return the report's numbers. `tables` are a release's; every table of `schemas.PUBLISHED` is there."""
-    import duckdb
-
-    with duckdb.connect(config={"threads": 1, "memory_limit": "1GB"}) as con:
-        for name in ("patients", "studies", "series", "instances", "exposures"):
-            con.register(name, tables[name])
+def measure(tables: Mapping[str, Path], age_band_years: int = 5) -> Figures:
+    """Return the report's numbers. `tables` are a release's, as files; every table of `schemas.PUBLISHED` is there."""
+    named = {name: tables[name] for name in ("patients", "studies", "series", "instances", "exposures")}
+    with database(named) as con:
 
         def groups(sql: str) -> list[Group]:
             return keep_back(Group(str(r[0]), int(r[1]), int(r[2]), tuple(r[3:])) for r in con.execute(sql).fetchall())

@@ -198,7 +198,9 @@ def _images(
     """Return images.parquet, by path. They agree with the instances table; none was recalled."""
     images = tables.read(candidate, layout.images_table(project, candidate_id))
     try:
-        agree(images, tables.read(candidate, layout.table(project, candidate_id, "instances")))
+        with (candidate.fetch(layout.images_table(project, candidate_id)) as listed,
+              candidate.fetch(layout.table(project, candidate_id, "instances")) as told):
+            agree(listed, told)
     except CandidateFailed as error:
         raise PublishRefused(error.message, hint=_REBUILD) from None
     rows = images.sort_by("path")

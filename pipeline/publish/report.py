@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from pipeline.model import Status
 from pipeline.publish import charts, checks, pages, words
 from pipeline.publish.figures import SMALL, Figures, Group, keep_back, measure
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 BAND = "50–60"  # mm: the thickness at which UK surveys compare dose
 _STATUS = {
@@ -26,7 +24,7 @@ _STATUS = {
 
 
 def html(
-    tables: Mapping[str, pa.Table],
+    tables: Mapping[str, Path],
     candidate: Mapping[str, Any],
     plan: Mapping[str, Any],
     results: Mapping[str, Mapping[str, Any]],

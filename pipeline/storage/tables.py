@@ -61,6 +61,18 @@ def read(store: ObjectStore, key: str, columns: list[str] | None = None) -> pa.T
     return table
 
 
+def schema(path: Path) -> pa.Schema:
+    """Return the schema of a local Parquet file. Raises SchemaTooNew."""
+    found = pq.read_schema(path)
+    understood(found)
+    return found
+
+
+def rows(path: Path) -> int:
+    """Return the number of rows of a local Parquet file."""
+    return int(pq.read_metadata(path).num_rows)
+
+
 def understood(schema: pa.Schema) -> None:
     """Raise SchemaTooNew where a newer version wrote a table with this schema."""
     if int((schema.metadata or {}).get(b"schema_version", b"0")) > SCHEMA_VERSION:

@@ -123,7 +123,7 @@ def test_schemas_are_those_of_the_dictionary(store):
 def test_images_name_the_file_here_and_in_the_release(store):
     put(store, "p-1", [row(ANN, 1, 2, 4, SENOGRAPH), row(ANN, 1, 2, 3, SENOGRAPH)])
     digest = [n.to_bytes(32, "big").hex() for n in (3, 4)]
-    assert images(store, PROJECT, plan("p-1")).to_pylist() == [
+    assert images(store, PROJECT, plan("p-1"))["images"].to_pylist() == [
         {"instance": f"2.25.{n}", "key": f"{PROJECT}/parts/x/dicom/{n}.dcm",
          "path": f"{ANN}/2.25.1/2.25.2/2.25.{n}.{d[:12]}.dcm", "sha256": d, "bytes": 1000 + n}
         for n, d in zip((3, 4), digest, strict=True)
@@ -245,7 +245,7 @@ def test_held_and_withheld_instances_are_gone_before_anything_is_counted(store):
     assert made["patients"].select(["patient_id", "n_instances"]).to_pylist() == [{"patient_id": ANN, "n_instances": 2}]
     assert made["studies"]["study_uid"].to_pylist() == ["2.25.1"]
     assert made["exposures"]["sop_instance_uid"].to_pylist() == ["2.25.4", "2.25.5"]
-    kept = images(store, PROJECT, chosen, without={"2.25.8": "expectation_failed"})
+    kept = images(store, PROJECT, chosen, without={"2.25.8": "expectation_failed"})["images"]
     assert kept["instance"].to_pylist() == made["instances"]["sop_instance_uid"].to_pylist()
 
 

@@ -39,7 +39,7 @@ def curate(rows, held):
             tables.write(store, layout.facts("x", part), tables.from_rows(FACTS, some, extra))
         plan = {"parts": ["p-1", "p-2"], "held": {}, "clinical": None}
         without = dict.fromkeys(held, "expectation_failed")
-        return build(store, "x", plan, without=without), images(store, "x", plan, without=without)
+        return build(store, "x", plan, without=without), images(store, "x", plan, without=without)["images"]
 
 
 @settings(max_examples=25, deadline=None)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import random
 import shutil
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -120,18 +121,26 @@ def rows(people: int, seed: int, images_of: int = 4) -> dict[str, list[dict[str,
 class Made(SimpleNamespace):
     """candidate, release (stores), project, id, tables, images, plan, results, withheld; how to seal and approve."""
 
-    def seal(self) -> str:
+    def seal(self, **more: Any) -> str:
         self.candidate.write(layout.plan(self.project, self.id), json.dumps(self.plan, sort_keys=True).encode())
-        return sealing.seal(
-            self.candidate,
-            self.project,
-            self.id,
-            tables=self.tables,
-            images=self.images,
-            results=self.results,
-            withheld=self.withheld,
-            plan=self.plan,
-        )
+        return self.seal_beside_its_plan(**more)
+
+    def seal_beside_its_plan(self, **more: Any) -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            files = {name: Path(folder) / f"{name}.parquet" for name in [*self.tables, "the images"]}
+            for name, table in {**self.tables, "the images": self.images}.items():
+                files[name].write_bytes(tables.to_bytes(table))
+            return sealing.seal(
+                self.candidate,
+                self.project,
+                self.id,
+                images=files.pop("the images"),
+                tables=files,
+                results=self.results,
+                withheld=self.withheld,
+                plan=self.plan,
+                **more,
+            )
 
     def approval(self) -> dict[str, Any]:
         return {

@@ -94,11 +94,8 @@ def test_images_and_instances_must_tell_of_the_same_objects(made):
 def test_another_plan_than_the_one_in_the_zone_is_refused(made):
     made.seal()
     made.plan["held"] = {"2.25.1": "study_quarantined"}
-    from pipeline.publish import candidate as sealing
-
     with pytest.raises(CandidateFailed, match="plan"):
-        sealing.seal(made.candidate, made.project, made.id, tables=made.tables, images=made.images,
-                     results=made.results, withheld=made.withheld, plan=made.plan)  # fmt: skip
+        made.seal_beside_its_plan()
 
 
 def test_what_was_pending_is_published_withheld_or_still_pending():
