@@ -94,6 +94,8 @@ class Deidentify(Section):
     date_shift_days: int = Field(default=365, ge=30, le=3650)   # N of −(1 + HMAC mod N)
     keep_times: bool = False
     age_band_years: Literal[5, 10, 15, 30] = 5                  # in which an age leaves; 90 and over is one band
+    terms: Path | None = None                               # approved terms of free text that is kept: a CSV
+    terms_people: int = Field(default=10, ge=5)             # seen with a term before it may be approved
     accept_crosswalk_changes: bool = False
     residual_exceptions: tuple[str, ...] = ()               # approved words that the residual search passes over
     limit_seconds: float = Field(default=30, ge=1, le=86_400)   # of one object: to stage it, to de-identify it
@@ -229,6 +231,7 @@ class ProjectConfig(Section):
                 people_or_table.pop(key, None)
         if self.audit == Audit():
             del doc["audit"]
+        del doc["deidentify"]["terms"], doc["deidentify"]["terms_people"]      # they count by what they say: the plan
         if self.deidentify.age_band_years == 5:     # what it always was
             del doc["deidentify"]["age_band_years"]
         if self.validate_.small_groups is None:

@@ -90,6 +90,12 @@ class AuditNotServed(TreError):
     code, exit_code = "audit_not_served", 17
 
 
+class TermsRefused(TreError):
+    """The list of approved terms is malformed, not approved, or holds what looks like an identifier; names the line."""
+
+    code, exit_code = "terms_refused", 18
+
+
 class StoreUnreachable(TreError):
     """A store did not answer, or not in time."""
 

@@ -109,6 +109,14 @@ class Identifiable:
         return load_plans(self.config)
 
     @cached_property
+    def terms(self) -> Any:
+        """The approved terms of free text; none where the project names no list."""
+        from pipeline.deidentify.terms import read
+
+        given = self.config.deidentify.terms
+        return read(self.config.beside(given) if given else None, self.config.deidentify.terms_people)
+
+    @cached_property
     def crosswalk(self) -> Any:
         from pipeline.deidentify import crosswalk
 

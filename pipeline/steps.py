@@ -335,6 +335,33 @@ def resolve_cohort(project: Project, result: str, out: str, reason: str, by: str
             "studies": len(made.rows), "left_out": dict(sorted(made.left_out.items()))}
 
 
+@audited("terms_propose")
+def propose_terms(project: Project, out: str, *, attributes: Sequence[str] = (), people: int | None = None) -> Result:
+    """Write, into a new file `out` of the identifiable zone, the terms of free text that may be approved.
+
+    `people`: who must have a term; at least what the project file says. Result: proposed, already_approved, series,
+    unreadable, and by attribute rare, looks_like_identifier, empty. Raises UsageError, TermsRefused.
+    """
+    from pipeline.catalogue import cohort
+    from pipeline.deidentify import propose as room
+    from pipeline.stage import batches
+
+    side = Identifiable(project)
+    config, name = side.config, side.config.name
+    least = max(people or 0, config.deidentify.terms_people)
+    if people and people < least:
+        raise UsageError(f"The project file asks for {least} people behind a term.", hint="Give -k no smaller number.")
+    path, tags = cohort.place(config, Path(out), "proposal"), room.tags_of(side.plans, attributes)
+    shards = (side.decided(batch, number) for batch in batches.committed(side.work, name)
+              for number in batches.shards(side.work, name, batch))
+    found = room.propose(side.landing, shards, tags, side.terms, least)
+    room.write(path, found)
+    old = sum(1 for term in found.terms if term.approver)
+    return {"proposed": len(found.terms) - old, "already_approved": old, "series": found.series,
+            "unreadable": found.unreadable, "least": least, "rare": dict(found.rare),
+            "looks_like_identifier": dict(found.refused), "empty": dict(found.empty), "attributes": list(tags.values())}
+
+
 @audited("quarantine_close")
 def close(project: Project, digest: str, reason: str, who: str) -> Result:
     """Record that nobody will work on a quarantined object any more. Result: object (SHA-256 of its bytes, hex)."""

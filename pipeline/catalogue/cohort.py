@@ -120,21 +120,21 @@ def resolve(work: ObjectStore, config: ProjectConfig, asked: Result, parts: Iter
     return cohort
 
 
-def place(config: ProjectConfig, out: Path) -> Path:
-    """Return where a cohort may be written. Raises UsageError: a file that is there, a folder that is not, any place in
-    the candidate or release zone."""
+def place(config: ProjectConfig, out: Path, what: str = "cohort") -> Path:
+    """Return where a cohort, or what else comes from what landed, may be written. Raises UsageError: a file that is
+    there, a folder that is not, any place in the candidate or release zone."""
     try:
         folder = out.expanduser().parent.resolve(strict=True)
     except OSError:
-        raise UsageError("The folder of the cohort's file is not there.") from None
+        raise UsageError(f"The folder of the {what}'s file is not there.") from None
     path = folder / out.name
     for url in (config.zones.candidate, config.zones.release):
         parts = urlsplit(url)
         if parts.scheme == "file" and path.is_relative_to(Path(unquote(parts.path)).resolve()):
-            raise UsageError("A cohort names people: it is never written into the candidate or the release zone.",
+            raise UsageError(f"A {what} is of what landed: it is never written into the candidate or the release zone.",
                              hint="Write it in the identifiable zone.")
     if path.exists() or path.is_symlink():
-        raise UsageError("There is a file of that name already.", hint="A cohort never replaces a file.")
+        raise UsageError("There is a file of that name already.", hint=f"A {what} never replaces a file.")
     return path
 
 

@@ -200,7 +200,7 @@ def _verdicts(audit: Audit, plan: Any) -> list[Verdict]:
     names: dict[int, Any] = {
         Op.KEEP: "kept", Op.DESCEND: "kept", Op.PIXELS: "kept", Op.UID: "remapped", Op.EMPTY: "emptied",
         Op.AGE: "banded", Op.DATE: "shifted", Op.DATETIME: "shifted", Op.TIME: "shifted", Op.PATIENT: "pseudonym",
-        Op.DEVICE: "pseudonym", Op.OPERATOR: "pseudonym"}
+        Op.DEVICE: "pseudonym", Op.OPERATOR: "pseudonym", Op.TERM: "kept"}
 
     def does(keyword: str) -> Any:
         act = plan.acts.get(attribute(keyword)[0])

@@ -27,6 +27,7 @@ from pipeline.cli import (
     status,
     suite,
     synthetic,
+    terms,
 )
 from pipeline.errors import RecipeRefused, TreError
 
@@ -71,6 +72,7 @@ app.add_typer(find.cohort, name="cohort")
 app.add_typer(audit_log.app, name="audit-log")
 app.command("recall", epilog=recall.EXAMPLES)(recall.recall)
 app.add_typer(recipe.app, name="recipe")
+app.add_typer(terms.app, name="terms")
 app.add_typer(suite.app, name="suite")
 app.add_typer(release.app, name="release")
 app.add_typer(audit.app, name="audit")

@@ -7,12 +7,14 @@ read as PS3.5 6.2.2 says, implicit VR little endian, and written under its own V
 from __future__ import annotations
 
 import re
+from collections import Counter
 from functools import lru_cache
 from struct import Struct
 
 from pipeline.deidentify import dates
 from pipeline.deidentify.plan import Act, Op, Plan
 from pipeline.deidentify.subject import Subject
+from pipeline.deidentify.terms import normal
 from pipeline.dicom.charset import decode, encodings
 from pipeline.dicom.file import Scan
 from pipeline.dicom.scan import LITTLE_IMPLICIT, LONG, MAX_DEPTH, TEXT, Element, Encoding, read_items, read_level
@@ -38,6 +40,7 @@ class Work:
     def __init__(self, source: Scan, plan: Plan, subject: Subject) -> None:
         self.source, self.plan, self.subject = source, plan, subject
         self.uids: dict[int, bytes] = {}
+        self.emptied: Counter[int] = Counter()      # free text that is no approved term, by tag
         self.sound = _sound(plan.id, source.encoding)
         self.use(source.value(CHARACTER_SET))
         self.maker = (self._text(0x00080070), self._text(0x00081090))
@@ -175,12 +178,22 @@ class Work:
             except Refusal as refusal:
                 raise Refusal(refusal.reason, tag) from None
         text = decode(raw, self.codecs, person_name=op is Op.OPERATOR)
+        if op is Op.TERM:
+            return self._term(text, tag)
         if op is Op.DEVICE:
             return even((subject.pseudonyms.device(*self.maker, text) or "").encode())
         if op is Op.OPERATOR:
             names = (subject.pseudonyms.operator(subject.site, name) for name in text.split("\\"))
             return even("\\".join(name or "" for name in names).encode())
         raise AssertionError(op)
+
+    def _term(self, text: str, tag: int) -> bytes:
+        """The approved term that the whole value is, in the list's own spelling; else nothing."""
+        said = normal(text)
+        term = self.plan.terms.by_tag.get(tag, {}).get(said, "")
+        if said and not term:
+            self.emptied[tag] += 1
+        return even(term.encode("ascii"))
 
     def _age(self) -> bytes:
         """The age band from birth and study dates as they came in; where one is unknown, from the stated age."""

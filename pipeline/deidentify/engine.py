@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
@@ -49,6 +50,7 @@ class Rewritten:
     instance: str
     source: Scan = field(repr=False)
     items: Tally | None = None      # of a structured report
+    emptied: Mapping[int, int] = field(default_factory=dict)    # free text that was no approved term, by tag
 
 
 def rewrite(source: Path, target: Path, plan: Plan, subject: Subject, *, expect: bytes | None = None,
@@ -81,7 +83,7 @@ def _rewrite(
 ) -> Rewritten:
     try:
         source = scan(fd, size, head)
-        header, uids, items = transform(source, plan, subject)
+        header, uids, items, emptied = transform(source, plan, subject)
         patches, high_bits = check_pixels(fd, source) if items is None else ([], None)
     except Refusal as refusal:
         # a file that changed since staging is that before it is anything else
@@ -102,7 +104,8 @@ def _rewrite(
         raise Refusal(Reason.OVERLAY_IN_PIXELS, 0x7FE00010)
     output_sha256 = sink.digest.digest() if sink.digest else b""
     size = len(header) + end - begin
-    return Rewritten(source_sha256, output_sha256, size, len(header), source.encoding, *uids, source, items)
+    return Rewritten(source_sha256, output_sha256, size, len(header), source.encoding, *uids, source, items,
+                     emptied)
 
 
 @dataclass(slots=True)
@@ -147,9 +150,12 @@ def _copy(fd: int, head: bytes, sink: _Sink, begin: int, end: int, patches: Patc
     return source.digest()
 
 
-def transform(source: Scan, plan: Plan, subject: Subject) -> tuple[bytes, tuple[str, str, str], Tally | None]:
-    """Return the new file up to its pixel data's value, the output's (study, series, instance) UIDs, and what became of
-    the items of a structured report that the plan has concept rules for (None: it is none)."""
+def transform(
+    source: Scan, plan: Plan, subject: Subject
+) -> tuple[bytes, tuple[str, str, str], Tally | None, Mapping[int, int]]:
+    """Return the new file up to its pixel data's value, the output's (study, series, instance) UIDs, what became of
+    the items of a structured report that the plan has concept rules for (None: it is none), and by tag how much free
+    text was emptied."""
     if source.transfer_syntax not in READABLE:
         raise Refusal(Reason.TRANSFER_SYNTAX_UNSUPPORTED, 0x00020010)
     encoding = source.encoding
@@ -185,7 +191,8 @@ def transform(source: Scan, plan: Plan, subject: Subject) -> tuple[bytes, tuple[
         raise Refusal(Reason.VALUE_MALFORMED)
     syntax = EXPLICIT_LE if source.inflated else source.transfer_syntax
     header = b"".join([PREAMBLE, _meta(sop_class, found[0x00080018], syntax.encode()), *(piece for _, piece in pieces)])
-    return header, (found[0x0020000D].decode(), found[0x0020000E].decode(), found[0x00080018].decode()), items
+    uids = found[0x0020000D].decode(), found[0x0020000E].decode(), found[0x00080018].decode()
+    return header, uids, items, work.emptied
 
 
 def _meta(sop_class: bytes, instance: bytes, syntax: bytes) -> bytes:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.deidentify.profile import confidentiality_profile
+from pipeline.deidentify.tokens import TOKEN_TAGS
 
 ACTIONS = ("ADD", "BLANK", "JITTER", "KEEP", "REPLACE", "REMOVE", "LABEL")
 EXPANDER = re.compile(r"(contains|startswith|endswith|select|except|allexcept|allfields|fields|values)(:|$)")
@@ -52,7 +53,8 @@ VARIABLES = {
     "patient": {"LO"}, "age_band": {"AS"}, "days": {"DA", "DT"},
     "empty": {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"},
 }
-FUNCTIONS = {"uid": {"UI"}, "device": {"LO", "SH"}, "operator": {"PN", "LO", "SH"}, "time": {"TM"}}
+FUNCTIONS = {"uid": {"UI"}, "device": {"LO", "SH"}, "operator": {"PN", "LO", "SH"}, "time": {"TM"},
+             "term": {"LO", "LT", "SH", "ST", "UC", "UT"}}
 
 Refuse = Callable[[int, str, str, str], None]      # line, rule, what deid does, mend
 
@@ -193,7 +195,7 @@ def _value_refused(action: str, field: str, vr: str, value: str, number: int, re
         refuse(number, "variable",
                "keep the original where the name is unknown, or write the text as it stands (2, 18)",
                "write ADD with var:patient, var:empty or var:age_band; REPLACE also with func:uid, func:device, "
-               "func:operator or func:time")
+               "func:operator, func:time or func:term")
     elif action == "REPLACE" and kind == "var":
         refuse(number, "replace_var", "add nothing where the attribute is absent (32)", "write ADD")
     elif vr not in known[name]:
@@ -203,6 +205,9 @@ def _value_refused(action: str, field: str, vr: str, value: str, number: int, re
         refuse(number, "patient", "write it", "the pseudonym stands in PatientID only")
     elif name == "time" and field not in TIMES:
         refuse(number, "time", "write it", f"move {', '.join(sorted(TIMES))} only")
+    elif name == "term" and attribute(field)[0] in TOKEN_TAGS:
+        refuse(number, "term", "write what a function makes of it",
+               "remove the rule: this attribute holds a name, a number or an address, which no list can approve")
     else:
         return False
     return True

@@ -6,7 +6,7 @@ above it is kept. KEEP of a sequence means: go in. Two actions on one tag cannot
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cache, cached_property
@@ -17,8 +17,10 @@ from pipeline.config import ProjectConfig
 from pipeline.deidentify import concepts as concept_rules
 from pipeline.deidentify.concepts import Concepts
 from pipeline.deidentify.linter import PRIVATE, Rule, attribute, confidentiality_profile, read
+from pipeline.deidentify.terms import NOTHING, Terms
+from pipeline.deidentify.terms import read as read_terms
 from pipeline.dicom.file import REPORTS
-from pipeline.errors import ProjectFileError
+from pipeline.errors import ProjectFileError, TermsRefused
 
 ENGINE_VERSION = "2"            # raise when the same plan would give other bytes
 RECIPES = Path(__file__).parents[2] / "deid_recipes"
@@ -40,6 +42,7 @@ class Op(IntEnum):
     DEVICE = 9          # pseudonymous device
     OPERATOR = 10       # pseudonymous operator
     PIXELS = 11         # passed on unloaded
+    TERM = 12           # an approved term, or empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class Plan:
     weaker: tuple[str, ...] = ()                            # attributes kept though the Basic Profile acts on them
     concepts: Concepts | None = None                        # what of a structured report's content passes
     age_band_years: int = 5
+    terms: Terms = NOTHING                                  # what free text under Op.TERM may say
 
 
 @dataclass(frozen=True)
@@ -83,13 +87,16 @@ class PlanSet:
 
 
 _FUNCTIONS = {"func:uid": Op.UID, "func:device": Op.DEVICE, "func:operator": Op.OPERATOR, "func:time": Op.TIME,
+              "func:term": Op.TERM,
               "var:patient": Op.PATIENT, "var:empty": Op.EMPTY, "var:age_band": Op.AGE}
 
 
 def compile_rules(
-    rules: Sequence[Rule], *, keep_times: bool, concepts: Concepts | None = None, age_band_years: int = 5
+    rules: Sequence[Rule], *, keep_times: bool, concepts: Concepts | None = None, age_band_years: int = 5,
+    terms: Terms = NOTHING,
 ) -> Plan:
-    """Return the plan that linted rules mean, with `concepts` for the content of structured reports."""
+    """Return the plan that linted rules mean, with `concepts` for the content of structured reports, and `terms` for
+    free text."""
     acts: dict[int, Act] = {CHARACTER_SET: Act(Op.KEEP, frozenset({b"CS"}), b"CS")}
     private: dict[tuple[int, str], set[int]] = {}
     added, weaker = [], []
@@ -108,7 +115,7 @@ def compile_rules(
         acts[tag] = Act(_op(rule, tag, vrs), vrs, vr_text[:2].encode())
         if rule.action == "ADD":
             added.append(tag)
-        if rule.why:
+        if rule.why and acts[tag].op is not Op.TERM:
             weaker.append(rule.field)
     canonical = sorted([r.action, r.field, r.value] for r in rules)
     words: list[bytes | str | int] = [ENGINE_VERSION, int(keep_times), *(word for rule in canonical for word in rule)]
@@ -118,9 +125,11 @@ def compile_rules(
         files[concepts.file] = None
     if age_band_years != 5:
         words += ["age_band_years", age_band_years]
+    if asked := frozenset(tag for tag, act in acts.items() if act.op is Op.TERM):
+        words += ["terms", terms.digest(asked)]
     return Plan(layout.hashed("r", words), tuple(files), acts, tuple(sorted(added)),
-                {k: frozenset(v) for k, v in private.items()}, _codes(weaker, keep_times, concepts is not None),
-                keep_times, tuple(weaker), concepts, age_band_years)
+                {k: frozenset(v) for k, v in private.items()}, _codes(weaker, keep_times, concepts is not None, asked),
+                keep_times, tuple(weaker), concepts, age_band_years, terms if asked else NOTHING)
 
 
 def _op(rule: Rule, tag: int, vrs: frozenset[bytes]) -> Op:
@@ -133,17 +142,23 @@ def _op(rule: Rule, tag: int, vrs: frozenset[bytes]) -> Op:
     return Op.DESCEND if b"SQ" in vrs else Op.UID if b"UI" in vrs else Op.KEEP
 
 
-def _codes(weaker: Sequence[str], keep_times: bool, structured: bool) -> tuple[tuple[str, str], ...]:
+def _codes(
+    weaker: Sequence[str], keep_times: bool, structured: bool, terms: frozenset[int]
+) -> tuple[tuple[str, str], ...]:
     """CID 7050 codes that the rules earn. The Basic Profile is claimed only where all that is weaker is covered by
     Retain Patient Characteristics; moved dates stand for dummy values, and have their own code only when times
     moved too."""
     table = confidentiality_profile()
     kept = [table[tag] for tag in (attribute(name)[0] for name in weaker) if tag in table]
-    if not all(row["retain_patient_characteristics"] for row in kept):
+    cleaned = [table[tag] for tag in terms if tag in table]
+    if not (all(row["retain_patient_characteristics"] for row in kept)
+            and all(row["clean_descriptors"] for row in cleaned)):
         return ()
     codes = [("113100", "Basic Application Confidentiality Profile")]
     if structured:
         codes.append(("113104", "Clean Structured Content Option"))
+    if cleaned:
+        codes.append(("113105", "Clean Descriptors Option"))
     if keep_times:
         codes.append(("113107", "Retain Longitudinal Temporal Information Modified Dates Option"))
     if kept:
@@ -158,8 +173,11 @@ def recipe_path(name: str, config: ProjectConfig) -> Path:
 
 
 def load_plans(config: ProjectConfig) -> PlanSet:
-    """Return the project's plans. Raises RecipeRefused, ProjectFileError (a SOP class unknown or named twice)."""
+    """Return the project's plans. Raises RecipeRefused, TermsRefused, ProjectFileError (a SOP class unknown or named
+    twice)."""
     plans: dict[str, Plan] = {}
+    terms = read_terms(config.beside(config.deidentify.terms) if config.deidentify.terms else None,
+                       config.deidentify.terms_people)
     described = []
     for use in config.deidentify.recipes:
         recipes, concept_files = concept_rules.split(use.files)
@@ -169,7 +187,7 @@ def load_plans(config: ProjectConfig) -> PlanSet:
         rules = read([recipe_path(name, config) for name in recipes])
         concepts = concept_rules.read(recipe_path(concept_files[0], config)) if concept_files else None
         plan = compile_rules(rules, keep_times=config.deidentify.keep_times, concepts=concepts,
-                             age_band_years=config.deidentify.age_band_years)
+                             age_band_years=config.deidentify.age_band_years, terms=terms)
         classes = sorted(sop_class_uid(name, config) for name in use.sop_classes)
         for uid in classes:
             if concepts and not uid.startswith(REPORTS):
@@ -180,12 +198,22 @@ def load_plans(config: ProjectConfig) -> PlanSet:
             plans[uid] = plan
         described.append({"files": list(use.files), "sop_classes": classes, "digest": plan.id,
                           "weaker": list(plan.weaker), "codes": [list(code) for code in plan.codes],
-                          "attributes": len(plan.acts), **({"concepts": len(concepts.rules)} if concepts else {})})
+                          "attributes": len(plan.acts), **({"concepts": len(concepts.rules)} if concepts else {}),
+                          **({"terms": plan.terms.count, "terms_sha256": terms.sha256} if plan.terms.count else {})})
+    _no_idle_terms(terms, plans.values())
     fields: list[bytes | str | int] = [ENGINE_VERSION, config.deidentify.date_shift_days]
     fields += config.deidentify.residual_exceptions
     for uid in sorted(plans):
         fields += [uid, plans[uid].id]
     return PlanSet(layout.hashed("r", ["set", *fields]), plans, tuple(described))
+
+
+def _no_idle_terms(terms: Terms, plans: Iterable[Plan]) -> None:
+    """Refuse terms approved for an attribute that no recipe asks for: they would seem to be kept."""
+    asked = {tag for plan in plans for tag, act in plan.acts.items() if act.op is Op.TERM}
+    if idle := sorted(set(terms.by_tag) - asked):
+        raise TermsRefused(f"Terms are approved for ({idle[0] >> 16:04X},{idle[0] & 0xFFFF:04X}), and no recipe asks.",
+                           hint="Write REPLACE Attribute func:term in a recipe, or delete the lines.")
 
 
 def sop_class_uid(name: str, config: ProjectConfig) -> str:

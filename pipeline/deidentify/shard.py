@@ -72,6 +72,7 @@ class _Passed(NamedTuple):
     facts: dict[str, list[str]]
     order: int | None       # rank in the study by when it was acquired
     items: Tally | None     # of a structured report
+    emptied: dict[int, int]     # free text that was no approved term, by tag
 
 
 class _Report(NamedTuple):
@@ -132,6 +133,7 @@ def run(job: Job, work: ObjectStore, part: str, decided: Sequence[Decided]) -> d
         if one.reason is None and one.person is not None:
             people.setdefault(one.person, []).append(index)
     stores: list[ObjectStore] = []
+    emptied: Counter[int] = Counter()
 
     def work_on(person: Person, clock: Clock, without: AbstractSet[int]) -> _Answer:
         if not stores:      # in the worker: a store's connections are not shared
@@ -145,6 +147,8 @@ def run(job: Job, work: ObjectStore, part: str, decided: Sequence[Decided]) -> d
             for kind in answer.surprises:
                 event("deidentify.surprise", part=part, error=kind)
             _store(job, part, scratch, job.pseudonyms.person(*person), answer, outcomes, rows, kept, reports)
+            for passed in answer.passed:
+                emptied.update(passed.emptied)
         if reports:
             whole = scratch / "content.parquet"
             content.join(whole, [report[:4] for report in reports])
@@ -155,6 +159,8 @@ def run(job: Job, work: ObjectStore, part: str, decided: Sequence[Decided]) -> d
     tables.write(work, layout.outcomes(job.project, part), tables.from_rows(OUTCOMES, outcomes))
     counts = Counter(f"{o['status']}/{o['reason']}" if o["reason"] else str(o["status"]) for o in outcomes)
     event("deidentify.done", part=part, instances=len(outcomes), passed=len(rows))
+    if emptied:
+        event("deidentify.terms", part=part, **{f"emptied_{tag:08X}": n for tag, n in sorted(emptied.items())})
     if reports:
         dropped: Counter[str] = Counter()
         for report in reports:
@@ -276,7 +282,8 @@ def _rewrite(job: Job, landing: ObjectStore, row: Mapping[str, Any], index: int,
         value = result.source.value
         when = moment(value(0x0008002A), (value(0x00080022), value(0x00080032)), (value(0x00080023), value(0x00080033)))
         passed = _Passed(index, result.study, result.series, result.instance, result.sha256, result.size,
-                         facts.extract(header, result.encoding), None, result.items)
+                         facts.extract(header, result.encoding), None, result.items,
+                         dict(result.emptied))
         if result.items:
             content.spool(target.with_suffix(".content"), content.extract(header, result.encoding))
             when = None     # a report is none of the images that are ranked

@@ -73,8 +73,11 @@ class Scan:
         return self.head[found[3]:found[4]] if found else None
 
 
-def scan(fd: int, size: int, head: bytes) -> Scan:
-    """Scan the file behind `fd`, whose first bytes (`CHUNK`, or all of it) are `head`. Raises Refusal."""
+def scan(fd: int, size: int, head: bytes, *, pixels: bool = True) -> Scan:
+    """Scan the file behind `fd`, whose first bytes (`CHUNK`, or all of it) are `head`. Raises Refusal.
+
+    Without `pixels` nothing from the pixel data's value on is looked at; `fd` is read only where `head` is too short.
+    """
     if not size:
         raise Refusal(Reason.EMPTY)
     if len(head) < 132 or head[128:132] != b"DICM":
@@ -88,7 +91,7 @@ def scan(fd: int, size: int, head: bytes) -> Scan:
         head = head[:start] + _inflate(fd, start)
         inflated = Scan(len(head), head, syntax, encoding, meta, [], inflated=True)
         return _scan_body(-1, inflated, start)
-    return _scan_body(fd, Scan(size, head, syntax, encoding, meta, []), start)
+    return _scan_body(fd, Scan(size, head, syntax, encoding, meta, []), start, pixels)
 
 
 def _scan_bare(fd: int, size: int, head: bytes) -> Scan:
@@ -119,7 +122,7 @@ def _scan_bare(fd: int, size: int, head: bytes) -> Scan:
     raise Refusal(Reason.NOT_DICOM)
 
 
-def _scan_body(fd: int, result: Scan, start: int) -> Scan:
+def _scan_body(fd: int, result: Scan, start: int, pixels: bool = True) -> Scan:
     size, encoding = result.size, result.encoding
     if start == size:
         raise Refusal(Reason.EMPTY)
@@ -134,7 +137,8 @@ def _scan_body(fd: int, result: Scan, start: int) -> Scan:
         result.head = _more(fd, result.head, size)
     if elements and elements[-1][0] == PIXEL_DATA:
         result.pixel = elements.pop()
-        _scan_pixels(fd, result)
+        if pixels:
+            _scan_pixels(fd, result)
     result.elements = elements
     if not elements:
         raise Refusal(Reason.EMPTY)
