@@ -85,7 +85,7 @@ class Eligibility(Section):
 
 class RecipeUse(Section):
     files: tuple[str, ...] = Field(min_length=1)            # names in deid_recipes/, or paths relative to this file
-    sop_classes: tuple[str, ...] = Field(min_length=1)
+    sop_classes: tuple[str, ...] = ()                       # left out: those that the files say they are for
 
 
 class Deidentify(Section):

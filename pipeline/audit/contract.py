@@ -20,7 +20,7 @@ class Verdict:
     """One need, the attributes that were looked at for it, what the recipe does to each, and whether that serves.
 
     `rules` are the least that would serve, where it does not or where less would do; `weaker` names those among them
-    that need a written reason, because PS3.15's Basic Profile acts on the attribute.
+    that need a written reason, because they leave more than PS3.15's Basic Profile does.
     """
 
     what: str
@@ -34,7 +34,7 @@ class Verdict:
 
 
 def judge(
-    audit: Audit, does: Callable[[str], Treatment], weaker: Callable[[str], bool] = lambda keyword: False
+    audit: Audit, does: Callable[[str], Treatment], weaker: Callable[[str], bool] = lambda rule: False
 ) -> list[Verdict]:
     """Return a verdict for each need of the audit, in its order."""
     return [_judge(need, does, weaker) for need in audit.needs]
@@ -49,7 +49,7 @@ def _judge(need: Need, does: Callable[[str], Treatment], weaker: Callable[[str],
     def verdict(way: tuple[str, ...], serves: bool, wanted: Sequence[str]) -> Verdict:
         return Verdict(need.what, need.why, need.required, way, tuple(map(does, way)), serves,
                        tuple(rule(keyword, need.least) for keyword in wanted),
-                       tuple(k for k in wanted if need.least == "kept" and weaker(k)))
+                       tuple(k for k in wanted if weaker(rule(k, need.least))))
 
     for way in need.ways:
         if all(does(keyword) in need.serves for keyword in way):

@@ -194,7 +194,8 @@ def _of_project(audit: Audit, path: Path, outcome: Path | None) -> Iterator[tupl
 def _verdicts(audit: Audit, plan: Any) -> list[Verdict]:
     """Ask the compiled plan what it does to each attribute."""
     from pipeline.audit.contract import judge
-    from pipeline.deidentify.linter import attribute, confidentiality_profile
+    from pipeline.deidentify.coverage import needs_reason
+    from pipeline.deidentify.linter import attribute
     from pipeline.deidentify.plan import Op
 
     names: dict[int, Any] = {
@@ -206,11 +207,7 @@ def _verdicts(audit: Audit, plan: Any) -> list[Verdict]:
         act = plan.acts.get(attribute(keyword)[0])
         return "removed" if act is None else names[act.op]
 
-    def weaker(keyword: str) -> bool:
-        tag, vr = attribute(keyword)
-        return tag in confidentiality_profile() and vr not in ("UI", "SQ")
-
-    return judge(audit, does, weaker)
+    return judge(audit, does, needs_reason)
 
 
 def _print(audit: Audit, what: str, verdicts: list[Verdict]) -> None:

@@ -20,12 +20,13 @@ app = typer.Typer(no_args_is_help=True, help="Read de-identification recipes str
 def lint(files: Annotated[list[Path], typer.Argument(help="Recipe files.", show_default=False)]) -> None:
     """Refuse what deid would ignore, guess or leave alone: file, line, what deid would have done, the mend.
 
+    A recipe that says `# behind:` is read with those it stands behind; the others are read together, as one set.
     Concept rules for structured reports (.toml) are read as strictly. Ends with 11 where a recipe is refused.
     """
     from pipeline.deidentify import concepts, linter
 
     recipes, rules = concepts.split([str(file) for file in files])
-    findings = linter.lint(recipes)
+    findings = dict.fromkeys(finding for one in linter.sets(recipes) for finding in linter.lint(one))
     flaws = [flaw for file in rules for flaw in concepts.lint(file)]
     for f in findings:
         print(f"{f.file}:{f.line}: {f.rule}\n    deid: {f.deid_does}\n    mend: {f.mend}")

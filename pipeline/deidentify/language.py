@@ -7,10 +7,10 @@ deid would have done (the numbers are those of docs/recipes.md) and the mend.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import overload
 
-from pipeline.deidentify.profile import confidentiality_profile
 from pipeline.deidentify.tokens import TOKEN_TAGS
 
 ACTIONS = ("ADD", "BLANK", "JITTER", "KEEP", "REPLACE", "REMOVE", "LABEL")
@@ -82,7 +82,25 @@ class Rule:
     value: str
     file: str
     line: int
-    why: str = ""       # of a rule weaker than PS3.15's Basic Profile: the reason given beside it
+    why: str = ""       # of a rule weaker than PS3.15 Table E.1-1: the reason given beside it
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeSet(Sequence[Rule]):
+    """The rules of recipes read as one set, in order; `claims` are the options of CID 7050 that they claim."""
+
+    rules: tuple[Rule, ...]
+    claims: tuple[str, ...] = ()
+
+    @overload
+    def __getitem__(self, index: int) -> Rule: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Rule, ...]: ...
+    def __getitem__(self, index: int | slice) -> Rule | tuple[Rule, ...]:
+        return self.rules[index]
+
+    def __len__(self) -> int:
+        return len(self.rules)
 
 
 def read_action(line: str, file: str, number: int, why: str, refuse: Refuse) -> Rule | None:
@@ -125,10 +143,6 @@ def read_action(line: str, file: str, number: int, why: str, refuse: Refuse) -> 
         return None
     if (_attribute_refused(action, field, vr, number, refuse)
             or _value_refused(action, field, vr, value, number, refuse)):
-        return None
-    if action == "KEEP" and tag in confidentiality_profile() and vr not in ("UI", "SQ") and not why:
-        refuse(number, "weaker", "keep what the Basic Profile removes or replaces (PS3.15 Table E.1-1)",
-               "write the reason on a line '# weaker: …' above the rule, or remove the rule")
         return None
     return Rule(action, field, value, file, number, why)
 

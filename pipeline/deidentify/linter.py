@@ -1,7 +1,8 @@
 """deid's recipe language, read strictly: whatever deid would ignore, guess or leave alone is refused, with the mend.
 
 `lint` names each refusal by file, line, rule, what deid 0.4.13 would have done, and how to mend it. `read` returns the
-rules of recipes that nothing was found against, after deid's own parser has read the same from them.
+rules of recipes that nothing was found against, after deid's own parser has read the same from them. A rule weaker than
+PS3.15 Table E.1-1 needs its reason on a line `# weaker: …` above it (see `coverage`).
 """
 
 from __future__ import annotations
@@ -9,36 +10,77 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pipeline.deidentify.language import PRIVATE, Finding, Rule, attribute, read_action
+from pipeline.deidentify.coverage import compare
+from pipeline.deidentify.header import Header, read_header
+from pipeline.deidentify.language import PRIVATE, Finding, RecipeSet, Rule, attribute, read_action
 from pipeline.deidentify.profile import confidentiality_profile
 from pipeline.errors import RecipeRefused
 
-__all__ = ["PRIVATE", "Finding", "Rule", "attribute", "confidentiality_profile", "lint", "read"]
+__all__ = ["PRIVATE", "Finding", "RecipeSet", "Rule", "attribute", "confidentiality_profile", "lint", "read", "sets"]
 
 
 def lint(paths: Iterable[str | Path]) -> list[Finding]:
     """Return what stands against these recipes, read as one set in the order given: the first begins the allow-list."""
-    rules: list[Rule] = []
-    findings: list[Finding] = []
-    for path in paths:
-        found, refused = _lint_file(Path(path), first=not rules)
-        rules += found
-        findings += refused
-    return findings + _conflicts(rules)
+    return _read(paths, ask_deid=False)[1]
 
 
-def read(paths: Sequence[str | Path]) -> list[Rule]:
+def read(paths: Sequence[str | Path]) -> RecipeSet:
     """Return the rules of a set of recipes. Raises RecipeRefused with the findings."""
-    rules: list[Rule] = []
-    findings: list[Finding] = []
-    for path in paths:
-        found, refused = _lint_file(Path(path), first=not rules)
-        findings += refused or _check_against_deid(Path(path), found)
-        rules += found
-    findings += _conflicts(rules)
+    rules, findings = _read(paths, ask_deid=True)
     if findings:
         raise RecipeRefused("\n".join(map(str, findings)), tuple(findings))
     return rules
+
+
+def sets(paths: Iterable[str | Path]) -> list[list[Path]]:
+    """Return recipes as the sets they are read in: one that says `# behind:` stands behind the files it names, given
+    here or beside it; the others make one set, in the order given."""
+    given = [Path(path) for path in paths]
+    together, found = [], []
+    for path in given:
+        behind = header(path).behind
+        if behind:
+            named = [next((one for one in given if one.name == name), path.with_name(name)) for name in behind]
+            found.append([*named, path])
+        else:
+            together.append(path)
+    alone = [path for path in together if not any(path in one for one in found)]
+    return ([together] if alone else []) + found
+
+
+def header(path: Path) -> Header:
+    """Return what a recipe says of itself; nothing where it cannot be read."""
+    try:
+        return read_header(path.read_text(encoding="utf-8"), path.name)[0]
+    except (OSError, UnicodeDecodeError):
+        return Header()
+
+
+def _read(paths: Iterable[str | Path], *, ask_deid: bool) -> tuple[RecipeSet, list[Finding]]:
+    rules: list[Rule] = []
+    findings: list[Finding] = []
+    claims: dict[str, None] = {}
+    for path in map(Path, paths):
+        found, refused = _lint_file(path, first=not rules)
+        findings += refused or (_check_against_deid(path, found) if ask_deid else [])
+        rules += found
+        claims |= dict.fromkeys(header(path).claims)
+    whole = RecipeSet(tuple(rules), tuple(sorted(claims)))
+    return whole, findings + _conflicts(rules) + _weaker(whole)
+
+
+def _weaker(rules: RecipeSet) -> list[Finding]:
+    """Rules that leave more than the standard under the options claimed, and give no reason. A project decides whether
+    times move, so both are looked at."""
+    found = {}
+    for keep_times in (False, True):
+        for row in compare(rules, keep_times=keep_times):
+            if row.verdict == "weaker" and not row.reason and row.line:
+                found[row.file, row.line] = Finding(
+                    row.file, row.line, "weaker",
+                    f"leave {row.attribute} {row.recipe} where PS3.15 Table E.1-1 has {row.standard}",
+                    "write the reason on a line '# weaker: …' above the rule, or remove the rule")
+    return list(found.values())
 
 
 def _lint_file(path: Path, *, first: bool) -> tuple[list[Rule], list[Finding]]:
@@ -48,7 +90,7 @@ def _lint_file(path: Path, *, first: bool) -> tuple[list[Rule], list[Finding]]:
     except (OSError, UnicodeDecodeError):
         return [], [Finding(name, 0, "unreadable", "load no recipe at all and write an unmodified copy (1)",
                             "give the path of a recipe that exists and is UTF-8")]
-    findings: list[Finding] = []
+    findings = read_header(text, name)[1]
     rules: list[Rule] = []
     seen_format = in_header = False
     why = ""

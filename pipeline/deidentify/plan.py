@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 
 from pipeline import layout
 from pipeline.config import ProjectConfig
 from pipeline.deidentify import concepts as concept_rules
 from pipeline.deidentify.concepts import Concepts
-from pipeline.deidentify.linter import PRIVATE, Rule, attribute, confidentiality_profile, read
+from pipeline.deidentify.coverage import codes, compare
+from pipeline.deidentify.header import sop_classes
+from pipeline.deidentify.linter import PRIVATE, Rule, attribute, header, read
 from pipeline.deidentify.terms import NOTHING, Terms
 from pipeline.deidentify.terms import read as read_terms
 from pipeline.dicom.file import REPORTS
@@ -65,7 +67,7 @@ class Plan:
     private: Mapping[tuple[int, str], frozenset[int]]       # (group, creator) → element numbers within the block
     codes: tuple[tuple[str, str], ...]                      # CID 7050: only what was really done
     keep_times: bool
-    weaker: tuple[str, ...] = ()                            # attributes kept though the Basic Profile acts on them
+    weaker: tuple[str, ...] = ()                            # attributes that stay with more than PS3.15 has it
     concepts: Concepts | None = None                        # what of a structured report's content passes
     age_band_years: int = 5
     terms: Terms = NOTHING                                  # what free text under Op.TERM may say
@@ -99,7 +101,7 @@ def compile_rules(
     free text."""
     acts: dict[int, Act] = {CHARACTER_SET: Act(Op.KEEP, frozenset({b"CS"}), b"CS")}
     private: dict[tuple[int, str], set[int]] = {}
-    added, weaker = [], []
+    added = []
     for rule in rules:
         if rule.action == "REMOVE":
             continue
@@ -115,8 +117,6 @@ def compile_rules(
         acts[tag] = Act(_op(rule, tag, vrs), vrs, vr_text[:2].encode())
         if rule.action == "ADD":
             added.append(tag)
-        if rule.why and acts[tag].op is not Op.TERM:
-            weaker.append(rule.field)
     canonical = sorted([r.action, r.field, r.value] for r in rules)
     words: list[bytes | str | int] = [ENGINE_VERSION, int(keep_times), *(word for rule in canonical for word in rule)]
     files = dict.fromkeys(r.file for r in rules)
@@ -127,9 +127,16 @@ def compile_rules(
         words += ["age_band_years", age_band_years]
     if asked := frozenset(tag for tag, act in acts.items() if act.op is Op.TERM):
         words += ["terms", terms.digest(asked)]
+    claims = getattr(rules, "claims", ())
+    if claims:
+        words += ["claims", *claims]
+    beside = compare(rules, claims=claims, keep_times=keep_times, concepts=concepts is not None)
+    weaker = tuple(f"{row.tag} {row.attribute}" if "xx" in row.tag else row.attribute
+                   for row in beside if row.verdict == "weaker")
+    times_moved = keep_times and any(rule.value == "func:time" for rule in rules)
     return Plan(layout.hashed("r", words), tuple(files), acts, tuple(sorted(added)),
-                {k: frozenset(v) for k, v in private.items()}, _codes(weaker, keep_times, concepts is not None, asked),
-                keep_times, tuple(weaker), concepts, age_band_years, terms if asked else NOTHING)
+                {k: frozenset(v) for k, v in private.items()}, codes(beside, times_moved=times_moved),
+                keep_times, weaker, concepts, age_band_years, terms if asked else NOTHING)
 
 
 def _op(rule: Rule, tag: int, vrs: frozenset[bytes]) -> Op:
@@ -140,30 +147,6 @@ def _op(rule: Rule, tag: int, vrs: frozenset[bytes]) -> Op:
     if tag == PIXEL_DATA:
         return Op.PIXELS
     return Op.DESCEND if b"SQ" in vrs else Op.UID if b"UI" in vrs else Op.KEEP
-
-
-def _codes(
-    weaker: Sequence[str], keep_times: bool, structured: bool, terms: frozenset[int]
-) -> tuple[tuple[str, str], ...]:
-    """CID 7050 codes that the rules earn. The Basic Profile is claimed only where all that is weaker is covered by
-    Retain Patient Characteristics; moved dates stand for dummy values, and have their own code only when times
-    moved too."""
-    table = confidentiality_profile()
-    kept = [table[tag] for tag in (attribute(name)[0] for name in weaker) if tag in table]
-    cleaned = [table[tag] for tag in terms if tag in table]
-    if not (all(row["retain_patient_characteristics"] for row in kept)
-            and all(row["clean_descriptors"] for row in cleaned)):
-        return ()
-    codes = [("113100", "Basic Application Confidentiality Profile")]
-    if structured:
-        codes.append(("113104", "Clean Structured Content Option"))
-    if cleaned:
-        codes.append(("113105", "Clean Descriptors Option"))
-    if keep_times:
-        codes.append(("113107", "Retain Longitudinal Temporal Information Modified Dates Option"))
-    if kept:
-        codes.append(("113108", "Retain Patient Characteristics Option"))
-    return tuple(codes)
 
 
 def recipe_path(name: str, config: ProjectConfig) -> Path:
@@ -188,7 +171,11 @@ def load_plans(config: ProjectConfig) -> PlanSet:
         concepts = concept_rules.read(recipe_path(concept_files[0], config)) if concept_files else None
         plan = compile_rules(rules, keep_times=config.deidentify.keep_times, concepts=concepts,
                              age_band_years=config.deidentify.age_band_years, terms=terms)
-        classes = sorted(sop_class_uid(name, config) for name in use.sop_classes)
+        named = use.sop_classes or [one for name in use.files for one in header(recipe_path(name, config)).sop_classes]
+        if not named:
+            raise ProjectFileError(f"{config.path}: a recipe set is for no SOP class.",
+                                   hint="Name its sop_classes: no recipe of the set says `# for:`.")
+        classes = sorted(sop_class_uid(name, config) for name in named)
         for uid in classes:
             if concepts and not uid.startswith(REPORTS):
                 raise ProjectFileError(f"{config.path}: concept rules are named for what is no structured report.",
@@ -221,14 +208,7 @@ def sop_class_uid(name: str, config: ProjectConfig) -> str:
     if name[:1].isdigit():
         return name
     try:
-        return _sop_classes()[name.lower()]
+        return sop_classes()[name.lower()]
     except KeyError:
         raise ProjectFileError(f"{config.path}: a SOP class is named that PS3.6 does not have.",
                                hint="Write its UID, or its name as in PS3.6 Annex A.") from None
-
-
-@cache
-def _sop_classes() -> dict[str, str]:
-    from pydicom.uid import UID_dictionary
-
-    return {entry[0].lower(): uid for uid, entry in UID_dictionary.items() if entry[1] == "SOP Class"}

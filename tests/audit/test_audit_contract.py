@@ -16,7 +16,8 @@ CASES = [(name, need) for name, audit in AUDITS.items() for need in audit.needs]
 
 def verdicts(audit, text, tmp_path):
     path = tmp_path / "recipe.dicom"
-    path.write_text(f"FORMAT dicom\n\n%header\n{text}\n", encoding="utf-8")
+    claims = "# claims: Retain Patient Characteristics Option"      # as base.dicom does above its first section
+    path.write_text(f"{claims}\nFORMAT dicom\n\n%header\n{text}\n", encoding="utf-8")
     assert lint([path]) == []
     return {v.what: v for v in _verdicts(audit, compile_rules(read([path]), keep_times=False))}
 

@@ -20,11 +20,14 @@ def recipe(tmp_path: Path, text: str, name: str = "r.dicom") -> Path:
 
 ADMITTED = [
     "KEEP KVP", "KEEP ViewCodeSequence", "KEEP PixelData", "KEEP SOPClassUID", "KEEP LUTData",
-    "ADD PatientID var:patient", "ADD PatientName var:empty", "ADD PatientAge var:age_band",
+    "ADD PatientID var:patient", "ADD PatientName var:empty",
+    "# claims: Retain Patient Characteristics Option\nADD PatientAge var:age_band",
     "REPLACE StudyInstanceUID func:uid", "REPLACE DeviceSerialNumber func:device",
-    "REPLACE OperatorsName func:operator", "REPLACE StudyTime func:time", "JITTER StudyDate var:days",
-    "JITTER AcquisitionDateTime var:days",
-    'KEEP (0045,"GEMS_SENO_02",49)', "REMOVE contains:Birth", "REMOVE select:VR:PN", "REMOVE PatientName",
+    "REPLACE OperatorsName func:operator", "# weaker: a reason\nREPLACE StudyTime func:time",
+    "# weaker: a reason\nJITTER StudyDate var:days", "# weaker: a reason\nJITTER AcquisitionDateTime var:days",
+    '# weaker: a reason\nKEEP (0045,"GEMS_SENO_02",49)',
+    '# claims: Retain Safe Private Option\nKEEP (0019,"SIEMENS MR HEADER",0C)',
+    "REMOVE contains:Birth", "REMOVE select:VR:PN", "REMOVE PatientName",
     "# weaker: needed to describe a population\nKEEP PatientSex",
 ]
 
