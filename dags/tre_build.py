@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from inspect import cleandoc
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from airflow.sdk.execution_time.hitl import HITLUser
 from tre_tasks import RETRY_POLICY, AskOfficer, approval_waits, record_answer, run_step, task_failed
 
 from pipeline import config
-from pipeline.errors import ProjectFileError
+from pipeline.errors import ProjectFileError, TreError
 
 MOST_TASKS = 512  # of one mapped task; Airflow refuses more than 1024
 
@@ -47,7 +47,10 @@ def project_files() -> list[Path]:
 
 
 def build(path: Path) -> Iterator[DAG]:
-    """Yield the DAGs of one project file. Raises ProjectFileError, which names file and line."""
+    """Yield the DAGs of one project file: where it runs something that no officer approved, recall's alone.
+
+    Raises ProjectFileError, which names file and line.
+    """
     project = config.load(path)
     batches = Asset(name=f"{project.name}.batches", uri=f"tre://{project.name}/batches")
     candidates = Asset(name=f"{project.name}.candidates", uri=f"tre://{project.name}/candidates")
@@ -57,10 +60,22 @@ def build(path: Path) -> Iterator[DAG]:
     except AirflowTimetableInvalid as error:
         line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if text.startswith("schedule"))
         raise ProjectFileError(f"{path}:{line}: stage.schedule: {error}") from None
-    yield staging
-    yield build_candidate_dag(project, batches, candidates)
-    yield release_dag(project, candidates)
+    if not unapproved(project):
+        yield staging
+        yield build_candidate_dag(project, batches, candidates)
+        yield release_dag(project, candidates)
     yield recall_dag(project, candidates)
+
+
+def unapproved(project: config.ProjectConfig) -> str:
+    """Return what the project runs without an officer's approval, by name; empty where everything is approved."""
+    from pipeline.govern.approved import require
+
+    try:
+        require(project, datetime.now(UTC).date())
+    except TreError as error:
+        return str(error)
+    return ""
 
 
 def new_dag(project: config.ProjectConfig, what: str, doc_md: str, **options: Any) -> DAG:

@@ -6,12 +6,11 @@ What of a step's arguments and result may stand in the log is chosen here, by na
 from __future__ import annotations
 
 import functools
-import getpass
 import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
-from pipeline.side import config_of, zone
+from pipeline.side import account, config_of, zone
 
 P = ParamSpec("P")
 _IDS = ("candidate", "digest", "recall", "source_sha256")       # opaque, or not entered
@@ -47,11 +46,3 @@ def audited(what: str = "") -> Callable[[Callable[P, dict[str, Any]]], Callable[
         return entered
 
     return wrap
-
-
-def account() -> str:
-    """Return the name of the account that this process runs under."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "an account without a name"

@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from pipeline.errors import ProjectFileError
 
+PRODUCT = Path(__file__).resolve().parents[1]       # the checkout, with deid_recipes/, expectations/ and infra/
+
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -197,6 +199,8 @@ class Audit(Section):
 class Approve(Section):
     officers: tuple[str, ...] = ()      # Airflow user names that may answer; empty: whoever Airflow lets
     timeout_hours: int = Field(default=72, gt=0)
+    approvers: int = Field(default=1, ge=1)         # officers who must have signed each recipe, suite and this file
+    approvals: Path | None = None                   # a directory of such approvals, beside infra/approvals
 
 
 class ProjectConfig(Section):
@@ -221,6 +225,16 @@ class ProjectConfig(Section):
     def beside(self, path: Path) -> Path:
         """Return a path of the project file as an absolute one."""
         return path if path.is_absolute() else (self.path.parent / path).resolve()
+
+    def recipe(self, name: str) -> Path:
+        """Return a recipe of the product by bare name, else a path beside the project file."""
+        shipped = PRODUCT / "deid_recipes" / name
+        return shipped if "/" not in name and shipped.is_file() else self.beside(Path(name))
+
+    def suite_folders(self) -> tuple[Path, ...]:
+        """Return the directories of expectation suites: the product's, then the project's own, which goes before it."""
+        given = self.validate_.suites
+        return (PRODUCT / "expectations", *([self.beside(given)] if given else []))
 
     def meaning(self) -> bytes:
         """Return what of the file changes a dataset, as canonical JSON: no zones, no titles, no sizes of shards."""

@@ -162,6 +162,24 @@ class RecallRefused(TreError):
     code, exit_code = "recall_refused", 52
 
 
+class FilesNotApproved(TreError):
+    """A recipe, a suite or the project file runs only with an officer's signature, and has none that holds."""
+
+    code, exit_code = "files_not_approved", 53
+
+
+class OfficersRefused(TreError):
+    """The list of officers is missing, malformed, or stands where those whom it judges may change it."""
+
+    code, exit_code = "officers_refused", 54
+
+
+class OfficerKeyRefused(TreError):
+    """An officer's private key is missing, readable by others, or cannot be opened."""
+
+    code, exit_code = "officer_key_refused", 55
+
+
 class VerifyFailed(TreError):
     """A published release is not what its manifest says."""
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import date
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pipeline import layout
 from pipeline.config import ProjectConfig, load
-from pipeline.errors import NotFound
+from pipeline.errors import FilesNotApproved, NotFound, OfficersRefused, TreError
 from pipeline.model import Reason
 from pipeline.storage import ObjectStore, open_store
 
@@ -34,8 +36,7 @@ def zone(config: ProjectConfig, name: Literal["landing", "work", "candidate", "r
 
 def suites_of(config: ProjectConfig) -> tuple[Path, ...]:
     """Return the directories of the project's expectation suites: the product's, then its own, which goes before it."""
-    given = config.validate_.suites
-    return (Path(__file__).parents[1] / "expectations", *([config.beside(given)] if given else []))
+    return config.suite_folders()
 
 
 def plan_of(store: ObjectStore, config: ProjectConfig, candidate: str) -> dict[str, Any]:
@@ -64,6 +65,44 @@ def current_release(config: ProjectConfig) -> dict[str, Any] | None:
     return manifest
 
 
+def approved(project: Project) -> Identifiable:
+    """Return the identifiable side of a project whose every recipe, suite and file stands approved (govern/approved).
+
+    What is refused is entered in the audit log, where that can be written. Raises FilesNotApproved, naming the files,
+    OfficersRefused.
+    """
+    from pipeline.govern.approved import require
+
+    config = config_of(project)
+    try:
+        found = require(config, datetime.now(UTC).date())
+    except (FilesNotApproved, OfficersRefused) as error:
+        refused(config, error)
+        raise
+    side = Identifiable(config)
+    if found.officers:
+        side.approved_as = {"files": found.digest(), "officers": found.officers.sha256}
+    return side
+
+
+def refused(config: ProjectConfig, error: TreError) -> None:
+    """Enter in the audit log that a project was not run. The refusal stands whether or not it can be entered."""
+    from pipeline.govern import audit_log
+    from pipeline.govern.approved import named
+
+    with suppress(Exception):
+        audit_log.append(zone(config, "work"), config.name, "refuse_files", account(), "done",
+                         ids={**named(config), "error": error.code})
+
+
+def account() -> str:
+    """Return the name of the account that this process runs under."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "an account without a name"
+
+
 class Wanted(NamedTuple):
     """A shard, the part it should have today, and the local ids that pass in it."""
 
@@ -78,6 +117,7 @@ class Identifiable:
     """The identifiable side of a project, read on use: zones, key, people, plans, and who stands behind each object."""
 
     project: Project
+    approved_as: dict[str, str] = field(default_factory=dict)   # digests: of what it runs, of the list of officers
 
     @cached_property
     def config(self) -> ProjectConfig:

@@ -2,7 +2,8 @@
 
 DAGs and the command line call the same functions. Every one is idempotent, writes under names derived from its inputs
 with its commit marker last, and computes what there is to do as a set difference over the zones. No room is loaded
-before its step runs.
+before its step runs. Whatever stages, de-identifies, builds or publishes begins with `approved`: it refuses a project
+of which a recipe, a suite or the file itself has no officer's signature. A recall is never held up by that.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,17 @@ from pipeline import layout
 from pipeline.audited import audited
 from pipeline.config import ProjectConfig
 from pipeline.errors import CandidateFailed, PartsMissing, UsageError
-from pipeline.side import Identifiable, Project, config_of, curated_of, current_release, plan_of, suites_of, zone
+from pipeline.side import (
+    Identifiable,
+    Project,
+    approved,
+    config_of,
+    curated_of,
+    current_release,
+    plan_of,
+    suites_of,
+    zone,
+)
 
 Result = dict[str, Any]
 
@@ -28,7 +39,7 @@ def stage(project: Project, *, dry_run: bool = False) -> Result:
     """Freeze what has landed into a batch. Result: batch (None where nothing is new), counts, shards, arriving."""
     from pipeline.stage.run import stage as run
 
-    side = Identifiable(project)
+    side = approved(project)
     result = run(side.config, side.landing, side.work, eligible=lambda row: side.decide(row).reason, dry_run=dry_run)
     return {**asdict(result), "dry_run": dry_run}
 
@@ -38,7 +49,7 @@ def pending_shards(project: Project) -> list[Result]:
 
     Raises CrosswalkRefused where a known person would become another.
     """
-    side = Identifiable(project)
+    side = approved(project)
     done, wanted = side.parts_done(), list(side.wanted())
     side.guard(wanted, remember=False)
     return [{"batch": w.batch, "shard": w.shard, "part": w.part} for w in wanted if w.part not in done]
@@ -49,7 +60,7 @@ def deidentify(project: Project, batch: str, shard: int) -> Result:
     from pipeline.deidentify.shard import Job, run
     from pipeline.isolate import Limits
 
-    side = Identifiable(project)
+    side = approved(project)
     decided = side.decided(batch, shard)
     part = side.part(decided)
     if side.work.stat(layout.outcomes(side.config.name, part)) is not None:
@@ -78,7 +89,7 @@ def clinical(project: Project) -> Result:
     """Pseudonymise the clinical tables into one snapshot. Result: clinical (its id), rows and counts by table."""
     from pipeline.storage import tables
 
-    side = Identifiable(project)
+    side = approved(project)
     snapshot = side.clinical_snapshot
     if snapshot.id:
         for name, table in snapshot.tables.items():
@@ -99,7 +110,7 @@ def assemble(project: Project) -> Result:
     from pipeline.deidentify import assemble as room
     from pipeline.stage import batches
 
-    side = Identifiable(project)
+    side = approved(project)
     config, name = side.config, side.config.name
     wanted = list(side.wanted())
     parts = [w.part for w in wanted]
@@ -122,15 +133,15 @@ def assemble(project: Project) -> Result:
              "factors": side.factors.name if side.factors else None}
     room.write(side.work, side.candidate, config, identity, parts=parts, counts=counts, held=held, clinical=snapshot,
                about=about, equipment=side.equipment(wanted), refused=side.output.refused)
-    return {"candidate": identity, "parts": len(parts), "counts": counts, "output": side.output.counts,
-            "output_refused": [list(row) for row in side.output.refused[:20]]}
+    return {"candidate": identity, "parts": len(parts), "counts": counts, **side.approved_as,
+            "output": side.output.counts, "output_refused": [list(row) for row in side.output.refused[:20]]}
 
 
 def curate(project: Project, candidate: str) -> Result:
     """Build the candidate's tables from its parts' facts. Result: candidate, rows by table."""
     from pipeline.curate.build import build
 
-    config = config_of(project)
+    config = approved(project).config
     store = zone(config, "candidate")
     made = build(store, config.name, plan_of(store, config, candidate))
     for name in made:
@@ -153,7 +164,7 @@ def validate(project: Project, candidate: str) -> Result:
     from pipeline.storage.base import no_room
     from pipeline.validate.run import settle
 
-    config = config_of(project)
+    config = approved(project).config
     store = zone(config, "candidate")
     plan = plan_of(store, config, candidate)
     made: Any = tables.Stored(store, {name: layout.curated(config.name, candidate, name)
@@ -211,6 +222,25 @@ def candidate_summary(project: Project, candidate: str) -> Result:
             "lines": summary_lines(manifest, current_release(config))}
 
 
+def approve_files(project: Project, approver: str, private: Any, expires: date, files: Sequence[Any], *,
+                  every_project: bool = False) -> Result:
+    """Sign files that the project runs, as the officer was shown them (govern.approved.chosen). The audit log has it.
+
+    `private`: the officer's key (govern.signatures.load_key). `every_project`: for any project that names the files.
+    Result: files (signed), approvals (the new file's name). Raises FilesNotApproved, OfficersRefused, UsageError.
+    """
+    from pipeline.govern import approved as room
+    from pipeline.govern import audit_log
+
+    config = config_of(project)
+    ids = {f"{run.kind} {run.name}": run.sha256 for run in files}
+    with audit_log.act(zone(config, "work"), config.name, "approve_files", approver, ids=ids) as doing:
+        path = room.approve(config, approver, private, files, today=datetime.now(UTC).date(), expires=expires,
+                            every_project=every_project)
+        doing.counts["files"] = len(files)
+    return {"files": len(files), "approvals": path.name}
+
+
 @audited()
 def approve(project: Project, candidate: str, digest: str, approver: str, triggered_by: str,
             decision: Literal["approve", "reject"]) -> Result:
@@ -231,7 +261,7 @@ def publish(project: Project, candidate: str, *, run_id: str | None = None, dry_
     from pipeline.publish.process import run
     from pipeline.publish.today import check
 
-    side = Identifiable(project)
+    side = approved(project)
     check(zone(side.config, "candidate"), side.config.name, candidate, plan=side.plans.id,
           recipes=side.plans.described, engine=side.engine_version(), meaning=side.meaning(), suites=side.suites())
     return run(side.config, candidate, run_id=run_id, dry_run=dry_run)

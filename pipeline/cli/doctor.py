@@ -157,7 +157,8 @@ def of_project(path: Path) -> Iterator[Check]:
         yield Check("project file", "fail", error.code, str(error))
         return
     yield Check("project file", "pass", config.name)
-    looks = (("key", _key), ("recipes", _recipes), ("permitted people", _people), ("crosswalk", _crosswalk))
+    looks = (("approvals", _approvals), ("key", _key), ("recipes", _recipes), ("permitted people", _people),
+             ("crosswalk", _crosswalk))
     for name, look in looks:
         yield _said(name, look, config)
     for zone in ZONES:
@@ -166,7 +167,7 @@ def of_project(path: Path) -> Iterator[Check]:
 
 def ready(config: ProjectConfig) -> None:
     """Raise what would stop this project, before anything is read or moved: key, recipes, people, crosswalk, stores."""
-    for look in (_key, _recipes, _people, _crosswalk):
+    for look in (_approvals, _key, _recipes, _people, _crosswalk):
         look(config)
     for zone in ZONES:
         _zone(config, zone)
@@ -178,6 +179,18 @@ def _said(name: str, look: Callable[..., str], *args: object) -> Check:
         return Check(name, "pass", look(*args))
     except TreError as error:
         return Check(name, "fail", error.code, str(error))
+
+
+def _approvals(config: ProjectConfig) -> str:
+    from datetime import UTC, datetime
+
+    from pipeline.govern.approved import require
+
+    found = require(config, datetime.now(UTC).date())
+    if found.officers is None:
+        return "not asked for: a demo, and no list of officers here"
+    loose = "; this account may change the list of officers" if found.officers.changeable else ""
+    return f"{len(found.verdicts)} files, by {found.officers.needed(config)} officers each{loose}"
 
 
 def _key(config: ProjectConfig) -> str:

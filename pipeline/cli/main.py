@@ -14,6 +14,7 @@ import typer
 
 from pipeline import observe
 from pipeline.cli import (
+    approve,
     audit,
     audit_log,
     doctor,
@@ -70,6 +71,7 @@ app.add_typer(quarantine.app, name="quarantine")
 app.command("find", epilog=find.EXAMPLES)(find.find)
 app.add_typer(find.cohort, name="cohort")
 app.add_typer(audit_log.app, name="audit-log")
+app.command("approve", epilog=approve.EXAMPLES)(approve.approve)
 app.command("recall", epilog=recall.EXAMPLES)(recall.recall)
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(terms.app, name="terms")

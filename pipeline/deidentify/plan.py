@@ -151,8 +151,7 @@ def _op(rule: Rule, tag: int, vrs: frozenset[bytes]) -> Op:
 
 def recipe_path(name: str, config: ProjectConfig) -> Path:
     """Return a recipe of the product by bare name, else a path beside the project file."""
-    shipped = RECIPES / name
-    return shipped if "/" not in name and shipped.is_file() else config.beside(Path(name))
+    return config.recipe(name)
 
 
 def load_plans(config: ProjectConfig) -> PlanSet:

@@ -14,6 +14,7 @@ import pytest
 
 from pipeline import config
 from pipeline.synthetic.project import project_text
+from tests.helpers import officers
 
 ROOT = Path(__file__).parents[2]
 ZONES = ("LANDING", "WORK", "CANDIDATE", "RELEASE")
@@ -64,11 +65,37 @@ def test_a_refused_project_file_is_an_import_error_that_names_file_and_line(pars
     assert re.search(r"notcron\.toml:\d+: stage\.schedule: ", said)
 
 
+def test_a_project_that_nobody_approved_has_a_recall_and_nothing_else_and_is_named(
+    inside: Callable[..., Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "projects"
+    folder.mkdir()
+    zones = (f"file://{tmp_path}/{zone.lower()}" for zone in ZONES)
+    text = project_text(*zones).replace("demo = true", "demo = false") + officers.SECTION
+    for name in ("signed", "changed", "unsigned"):
+        (folder / f"{name}.toml").write_text(text.replace(NAME, name))
+    env = {"TRE_PROJECTS_DIR": str(folder), "TRE_OFFICERS": str(officers.usual_list())}
+    with officers.listed():
+        officers.sign(folder / "signed.toml")
+        officers.sign(folder / "changed.toml", "changed.toml")
+    (folder / "changed.toml").write_text((folder / "changed.toml").read_text() + "# later\n")
+    parsed = inside("parse", env=env).result
+    what = {"signed": ("stage", "build_candidate", "release", "recall"), "changed": ("recall",),
+            "unsigned": ("recall",)}  # fmt: skip
+    assert set(parsed["dags"]) == {f"{name}__{dag}" for name, dags in what.items() for dag in dags}
+    (said,) = parsed["errors"].values()
+    assert re.search(r"changed\.toml: Not approved.*changed\.toml \(project, [0-9a-f]{12}\): .*other bytes", said)
+    assert "unsigned.toml (project, " in said
+    assert "signed.toml: Not" not in said.replace("unsigned", "")
+    assert not {name.partition(".")[0] for name in parsed["loaded"]} & HEAVY
+
+
 def test_parsing_loads_nothing_heavy(parsed: dict[str, Any]) -> None:
     roots = {name.partition(".")[0] for name in parsed["loaded"]}
     assert not roots & HEAVY
     rooms = [name for name in parsed["loaded"] if name.startswith("pipeline.")]
-    assert set(rooms) <= {"pipeline.config", "pipeline.errors"}
+    assert set(rooms) <= {"pipeline.config", "pipeline.errors", "pipeline.layout", *(
+        f"pipeline.govern{name}" for name in ("", ".approved", ".officers", ".signatures"))}
 
 
 def test_stage_runs_by_hand_or_by_cron_and_announces_a_batch(parsed: dict[str, Any]) -> None:

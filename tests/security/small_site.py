@@ -1,4 +1,7 @@
-"""A project of a handful of images in a folder, written by hand: who is whom is known, and the steps run over it."""
+"""A project of a handful of images in a folder, written by hand: who is whom is known, and the steps run over it.
+
+It is no demo, so it runs what an officer of the tests has signed: a module that uses it has `officers.listed()` on.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ import pydicom
 from pipeline import config, layout, steps
 from pipeline.synthetic.people import check_digit
 from pipeline.synthetic.project import project_text
+from tests.helpers import officers
 
 LANDED_AT = 1_700_000_000
 EPISODE = ("nhs_number", "episode_id", "episode_type", "episode_date", "appointment_made", "date_of_foa", "date_of_as",
@@ -58,7 +62,8 @@ class Site:
         for old, new in self.replace:
             assert old in text
             text = text.replace(old, new)
-        self.project.write_text(text)
+        self.project.write_text(text + officers.SECTION)
+        officers.sign(self.project)
         keys = self.folder / "keys"
         keys.mkdir()
         (keys / f"{self.name}.key").write_text(hashlib.sha256(self.secret.encode()).hexdigest() + "\n")
@@ -78,10 +83,11 @@ class Site:
         (self.folder / "permitted.csv").write_text("\n".join([*lines, ""]))
 
     def edit(self, old: str, new: str) -> None:
-        """Change the project file, as an engineer would."""
+        """Change the project file, as an engineer would, and have an officer sign it again."""
         text = self.project.read_text()
         assert old in text
         self.project.write_text(text.replace(old, new))
+        officers.sign(self.project, self.project.name)
 
     # ---- the steps ---------------------------------------------------------------------------------------------
     def stage(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pipeline import steps
 from pipeline.errors import CrosswalkRefused
 from pipeline.synthetic import files
 from pipeline.synthetic.encode import uid
+from tests.helpers import officers
 
 pytestmark = pytest.mark.xdist_group("linkage")
 
@@ -82,6 +84,12 @@ def _episodes() -> list[dict[str, str]]:
     rows[4]["nhs_number"] = CERYS_ONCE
     return [*rows, *(_episode(number, "20180101", 50 + n) for n, number in enumerate(
         (WRONG_DIGIT, "1111111111", HELEN_NEW)))]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _officers() -> Iterator[None]:
+    with officers.listed():
+        yield
 
 
 class Linked:

@@ -16,9 +16,10 @@ from small_site import LANDED_AT, Site, nhs
 
 from pipeline import layout, steps
 from pipeline.deidentify.plan import RECIPES
-from pipeline.errors import ApprovalRefused, PeopleListRefused, PublishRefused, VerifyFailed
+from pipeline.errors import ApprovalRefused, FilesNotApproved, PeopleListRefused, PublishRefused, VerifyFailed
 from pipeline.publish.verify import verify
 from pipeline.synthetic import files
+from tests.helpers import officers
 
 pytestmark = pytest.mark.xdist_group("tamper")
 
@@ -68,6 +69,12 @@ class Approved:
         """No release can be seen: neither a manifest nor a pointer."""
         release = self.site.folder / "release"
         return not [*release.rglob("manifest.json"), *release.rglob("current.json")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _officers() -> Iterator[None]:
+    with officers.listed():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -162,10 +169,15 @@ def _times(site: Site) -> Any:
 def test_what_changed_after_approval_is_refused_by_name(
     approved: Approved, change: Callable[[Site], Any], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No key is needed to find that out."""
+    """No key is needed to find that out; and before an officer has signed the change, that alone is refused."""
     monkeypatch.setenv("TRE_KEY_DIR", "/nowhere")
-    with change(approved.site), pytest.raises(PublishRefused) as refused:
-        approved.publish()
+    with change(approved.site):
+        with pytest.raises(FilesNotApproved):
+            approved.publish()
+        signed = officers.sign(approved.site.project)
+        with pytest.raises(PublishRefused) as refused:
+            approved.publish()
+        signed.unlink()
     assert refused.value.message == f"Changed since this candidate was built: {words}."
     assert refused.value.hint == "Build a new candidate."
     assert approved.nothing_published()
@@ -229,6 +241,7 @@ def _changing(site: Site) -> dict[str, str]:
 # ---- after publication (last: here the site is published) --------------------------------------------------------
 def test_the_untouched_candidate_is_published_and_each_flipped_bit_is_named(approved: Approved) -> None:
     with _changed(approved.site.project, 'title = "Synthetic', 'title = "A synthetic'):      # it changes no data
+        officers.sign(approved.site.project)
         released = approved.publish()
     folder, project = approved.site.folder / "release", approved.site.name
     url = f"{folder.resolve().as_uri()}/{project}"
