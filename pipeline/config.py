@@ -203,6 +203,79 @@ class Approve(Section):
     approvals: Path | None = None                   # a directory of such approvals, beside infra/approvals
 
 
+class RetrieveOnly(Section):
+    """What is asked for of the studies found. What PACS does not tell cannot keep anything back before it is retrieved.
+    SOP classes and study dates are those of [eligibility] besides."""
+
+    modalities: tuple[str, ...] = ()
+    sop_classes: tuple[str, ...] = ()           # UIDs or PS3.6 names
+    series_descriptions: tuple[str, ...] = ()   # with * and ?, case ignored
+    not_series_descriptions: tuple[str, ...] = ()
+    manufacturers: tuple[str, ...] = ()         # likewise
+    study_dates: StudyDates | None = None
+    held: bool = False                          # ask again for what has been staged before
+
+
+class Retrieve(Section):
+    """The PACS that is asked, how, how much, and when it is left in peace."""
+
+    service: Literal["c-get", "c-move", "dicomweb"] = "c-get"
+    host: str = ""
+    port: int = Field(default=104, ge=1, le=65535)
+    called_ae: str = Field(default="", max_length=16)       # of the PACS
+    calling_ae: str = Field(default="TRE_INGEST", min_length=1, max_length=16)     # ours
+    receive_address: str = "127.0.0.1"                      # c-move: where this machine listens for what it asked
+    receive_port: int = Field(default=11112, ge=1, le=65535)
+    senders: tuple[str, ...] = ()                           # c-move: AE titles that may send; empty: called_ae
+    url: str = Field(default="", pattern=r"^(https?://\S+)?$")     # dicomweb: its base
+    ca: Path | None = None                                  # TLS: who signs the certificate of the PACS
+    certificate: Path | None = None                         # TLS: our own, in PEM, and its key
+    key: Path | None = None
+    timeout_seconds: float = Field(default=60, gt=0, le=3600)
+    late_seconds: float = Field(default=5, ge=0, le=600)    # c-move: how long to wait for what is sent late
+    issuer: str | None = None                               # of Patient IDs for which PACS names none
+    nhs_numbers: Literal["patient_id", "crosswalk"] = "patient_id"      # how PACS knows an NHS number
+    nhs_issuers: tuple[str, ...] = ("NHS", "2.16.840.1.113883.2.1.4.1")
+    cohort_rows: int = Field(default=10_000, gt=0)
+    cohort_studies: int = Field(default=5_000, gt=0)
+    row_studies: int = Field(default=100, gt=0)
+    range_days: int = Field(default=31, gt=0)               # of a row without another key
+    seconds_between_queries: float = Field(default=0.05, ge=0)
+    associations: int = Field(default=1, ge=1, le=8)        # tasks at a time; the pool tre_pacs bounds all projects
+    studies_an_hour: int = Field(default=240, ge=0)         # 0: as fast as PACS gives them
+    quiet_hours: tuple[str, ...] = ()                       # "mon-fri 07:30-19:00": nothing is asked then
+    timezone: str = "Europe/London"
+    failures_before_pause: int = Field(default=5, ge=1)
+    pause_minutes: float = Field(default=15, gt=0)          # doubled each time, six hours at most
+    schedule: str = ""                                      # cron of the retrieve DAG; empty: started by hand
+    scheduled_modality: str = ""                            # what a scheduled run asks for, of one study date
+    lag_days: int = Field(default=1, ge=0)                  # the study date is so many days before the run's
+    cohorts: Path = Path("cohorts")                         # folder of the cohort files that the DAG may be given
+    only: RetrieveOnly = RetrieveOnly()
+
+    @field_validator("quiet_hours")
+    @classmethod
+    def _hours(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        day = "(mon|tue|wed|thu|fri|sat|sun)"
+        hour = "([01][0-9]|2[0-3]):[0-5][0-9]"
+        for one in value:
+            if not re.fullmatch(rf"{day}(-{day})? {hour}-({hour}|24:00)", one):
+                raise ValueError('quiet hours are written "mon-fri 07:30-19:00"')
+        return value
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Retrieve:
+        if self.service == "dicomweb" and not self.url:
+            raise ValueError("dicomweb needs the url of the service")
+        if self.service != "dicomweb" and not (self.host and self.called_ae):
+            raise ValueError("give host and called_ae of the PACS")
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together")
+        if self.schedule and not self.scheduled_modality:
+            raise ValueError("a schedule needs scheduled_modality: what is asked for each day")
+        return self
+
+
 class ProjectConfig(Section):
     schema_version: Literal[1]
     project: Project
@@ -216,6 +289,7 @@ class ProjectConfig(Section):
     validate_: Validate = Field(default=Validate(), alias="validate")
     audit: Audit = Audit()
     approve: Approve = Approve()
+    retrieve: Retrieve | None = None
     path: Path = Field(default=Path("project.toml"), exclude=True)
 
     @property
@@ -238,7 +312,7 @@ class ProjectConfig(Section):
 
     def meaning(self) -> bytes:
         """Return what of the file changes a dataset, as canonical JSON: no zones, no titles, no sizes of shards."""
-        doc = self.model_dump(mode="json", by_alias=True, exclude={"zones", "stage", "approve", "path"})
+        doc = self.model_dump(mode="json", by_alias=True, exclude={"zones", "stage", "approve", "retrieve", "path"})
         for people_or_table in (doc["eligibility"]["people"], doc["deidentify"], *doc["clinical"]):
             for key in ("list", "max_age_days", "crosswalk", "accept_crosswalk_changes", "file", "limit_seconds",
                         "limit_bytes"):

@@ -96,6 +96,12 @@ class TermsRefused(TreError):
     code, exit_code = "terms_refused", 18
 
 
+class CohortRefused(TreError):
+    """A cohort file is malformed, or asks for more than the project file allows."""
+
+    code, exit_code = "cohort_refused", 29
+
+
 class StoreUnreachable(TreError):
     """A store did not answer, or not in time."""
 
@@ -130,6 +136,24 @@ class PartsMissing(TreError):
     """A candidate cannot be put together: shards wait to be de-identified."""
 
     code, exit_code = "parts_missing", 25
+
+
+class PacsUnreachable(TreError):
+    """The PACS opened no association, or did not answer in time."""
+
+    code, exit_code, disposition = "pacs_unreachable", 26, Disposition.RETRY
+
+
+class PacsRefused(TreError):
+    """The PACS does not take what it was asked, or not from us."""
+
+    code, exit_code = "pacs_refused", 27
+
+
+class RetrievalIncomplete(TreError):
+    """Some studies did not come whole; what is missing stands in the ledger and in a cohort file for another run."""
+
+    code, exit_code = "retrieval_incomplete", 28
 
 
 class SuiteRefused(TreError):

@@ -16,7 +16,7 @@ from itertools import chain
 SCHEMA_VERSION = 1
 CATALOGUE = "catalogue.parquet"     # of a candidate, and of the release that publishes it
 NHS_ISSUER = "2.16.840.1.113883.2.1.4.1"     # the OID of the NHS number: the issuer of a linked person's id
-ID = re.compile(r"[bpcqrx]-[0-9a-f]{24}")
+ID = re.compile(r"[bpcqrstx]-[0-9a-f]{24}")
 
 
 def encode(fields: Iterable[bytes | str | int]) -> bytes:
@@ -131,6 +131,54 @@ def recall(project: str, recall: str) -> str:
 def recall_found(project: str, recall: str) -> str:
     """What a recall found to remove, written before it is removed, so that a killed run's certificate is whole."""
     return f"{project}/recalls-found/{recall}.json"
+
+
+def retrievals(project: str) -> str:
+    return f"{project}/retrievals/"
+
+
+def retrieval_rows(project: str, retrieval: str) -> str:
+    """A row per line of the cohort: what PACS answered."""
+    return f"{project}/retrievals/{retrieval}/rows.parquet"
+
+
+def retrieval_expected(project: str, retrieval: str) -> str:
+    """The instances that PACS owes: written before the first is asked for."""
+    return f"{project}/retrievals/{retrieval}/expected.parquet"
+
+
+def retrieval_study(project: str, retrieval: str, study: str) -> str:
+    """How a study ended, in counts and the PACS's own status."""
+    return f"{project}/retrievals/{retrieval}/studies/{study}.json"
+
+
+def retrieval_missing(project: str, retrieval: str, study: str = "") -> str:
+    """The instances of a study that were asked for and did not come; without a study, where those of all stand."""
+    return f"{project}/retrievals/{retrieval}/missing/" + (f"{study}.parquet" if study else "")
+
+
+def retrieval_again(project: str, retrieval: str) -> str:
+    """What did not come whole, as a cohort file for another run."""
+    return f"{project}/retrievals/{retrieval}/again.csv"
+
+
+def retrieval_result(project: str, retrieval: str) -> str:
+    return f"{project}/retrievals/{retrieval}/result.json"
+
+
+def pacs_state(project: str) -> str:
+    """How many studies may be asked for now, and how long the PACS is left in peace."""
+    return f"{project}/pacs.json"
+
+
+def study_digest(project: str, study_uid: str) -> str:
+    """By what a study is known in logs and tasks: s-<24 hex>."""
+    return hashed("s", [project, study_uid])
+
+
+def retrieved(retrieval: str, study: str, sha256: str = "") -> str:
+    """Where an instance that was asked for stands in landing; without its digest, where those of the study do."""
+    return f"retrieved/{retrieval}/{study}/" + (f"{sha256}.dcm" if sha256 else "")
 
 
 def lease(project: str, step: str) -> str:

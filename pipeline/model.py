@@ -98,6 +98,9 @@ class Reason(StrEnum):
     GROUP_TOO_SMALL = "group_too_small"
     # recall
     RECALLED = "recalled"
+    # retrieve
+    NOT_SENT = "not_sent"
+    PACS_FAILED = "pacs_failed"
 
 
 R, S = Reason, Status
@@ -150,6 +153,8 @@ REASONS: dict[Reason, tuple[Status, str]] = {
     R.EXPECTATION_FAILED: (S.WITHHELD, "A row of this instance failed an expectation of quarantine severity."),
     R.GROUP_TOO_SMALL: (S.WITHHELD, "Too few persons share what others may know of this one."),
     R.RECALLED: (S.RECALLED, "Taken back by a recall of the instance or of its person: it stays out for good."),
+    R.NOT_SENT: (S.MISSING, "PACS listed it and was asked for it, called the study sent, and it did not come."),
+    R.PACS_FAILED: (S.MISSING, "PACS listed it and failed or refused to send it; the retrieval has its words."),
 }
 # Reasons under which the same object may pass another time though nothing of its plan has changed.
 TRANSIENT = frozenset({R.SOURCE_MISSING, R.ENGINE_FAILED, R.LIMIT_EXCEEDED})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pipeline import layout
 from pipeline.config import ProjectConfig, load
-from pipeline.errors import FilesNotApproved, NotFound, OfficersRefused, TreError
+from pipeline.errors import CohortRefused, FilesNotApproved, NotFound, OfficersRefused, TreError, UsageError
 from pipeline.model import Reason
 from pipeline.storage import ObjectStore, open_store
 
@@ -224,6 +224,46 @@ class Identifiable:
         keys = [entry.key for entry in self.work.list(layout.all_retries(self.config.name))]
         return {key.rpartition("/")[2].removesuffix(".json"): int(json.loads(self.work.read(key))["attempt"])
                 for key in keys}
+
+    # ---- what PACS is asked ------------------------------------------------------------------------------------
+    @cached_property
+    def landing_made(self) -> ObjectStore:
+        """Landing, made where it is a directory that is not there yet."""
+        return open_store(self.config.zones.landing, "landing")
+
+    def asked(self, cohort: str | None, study_date: str | None) -> Any:
+        """Return the cohort of a file, or of one study date. Raises CohortRefused, UsageError."""
+        from pipeline.deidentify.nhs import normalise
+        from pipeline.retrieve import cohort as room
+        from pipeline.retrieve.run import settings
+
+        limits = settings(self.config)
+        if study_date and not cohort:
+            return room.of_day(date.fromisoformat(study_date), limits.scheduled_modality)
+        if not cohort or study_date:
+            raise UsageError("A retrieval is of a cohort file, or of a study date.")
+        try:
+            data = Path(cohort).read_bytes()
+        except OSError as error:
+            raise CohortRefused(f"The cohort file cannot be read ({error.strerror}).") from None
+        return room.read(data, normalise, most_rows=limits.cohort_rows, most_days=limits.range_days)
+
+    def local_ids(self, number: str) -> list[tuple[str, str]]:
+        """Return the (issuer, local id) pairs that lead to an NHS number, and to no other."""
+        number = self.crosswalk.current(number)
+        return sorted(pair for pair, numbers in self.crosswalk.links.items() if numbers == {number})
+
+    def held(self, uids: Collection[str]) -> list[str]:
+        """Return those SOP Instance UIDs that a committed batch has admitted."""
+        import numpy as np
+        import pyarrow as pa
+
+        from pipeline.stage import admission, batches, seen
+
+        digests = admission.uid_digests(pa.chunked_array([pa.array(list(uids), pa.string())]))
+        committed = batches.committed(self.work, self.config.name)
+        _, found = seen.look_up(self.work, self.config.name, committed, np.zeros_like(digests), digests)
+        return [uid for uid, there in zip(uids, found, strict=True) if there]
 
     def decide(self, row: Any) -> Decided:
         """Say who is behind an inventory row, and why it may not pass where it may not."""

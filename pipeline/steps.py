@@ -44,6 +44,40 @@ def stage(project: Project, *, dry_run: bool = False) -> Result:
     return {**asdict(result), "dry_run": dry_run}
 
 
+def ask_pacs(project: Project, *, cohort: str | None = None, study_date: str | None = None, attempt: int = 0,
+             wait: bool = False) -> Result:
+    """Write down what PACS owes of a cohort file, or of one study date (YYYY-MM-DD) with the project's modality.
+
+    Result: retrieval (its id), rows, refused (line, reason), studies, instances, left_out; or wait_seconds and why, in
+    quiet hours (`wait`: they are waited for here). The same again is not asked again, but with another `attempt`.
+    Raises CohortRefused, PacsUnreachable, PacsRefused.
+    """
+    from pipeline.govern.sop_classes import resolve
+    from pipeline.retrieve import run
+
+    side = Identifiable(project)
+    return run.find(side.config, side.work, side.asked(cohort, study_date), local_ids=side.local_ids, classes=resolve,
+                    held=side.held, attempt=attempt, wait=wait)
+
+
+def retrieve(project: Project, retrieval: str, *, group: int = 0, groups: int = 1, again: bool = False) -> Result:
+    """Fetch into landing what PACS owes, as much of it as kindness allows now. Result: ended (studies by state), left,
+    wait_seconds and why. Raises NotFound, PacsUnreachable, PacsRefused."""
+    from pipeline.retrieve import run
+
+    side = Identifiable(project)
+    return run.get(side.config, side.landing_made, side.work, retrieval, group=group, groups=groups, again=again)
+
+
+def reconcile(project: Project, retrieval: str) -> Result:
+    """Hold what PACS owes against what landed. Result: studies by state, owed, landed, missing, what was kept out, and
+    how many rows the cohort file for another run has."""
+    from pipeline.retrieve import run
+
+    config = config_of(project)
+    return run.reconcile(config, zone(config, "work"), retrieval)
+
+
 def pending_shards(project: Project) -> list[Result]:
     """Return the shards that have no part under today's recipes, key, people and project file: batch, shard, part.
 

@@ -25,6 +25,7 @@ from pipeline.cli import (
     recall,
     recipe,
     release,
+    retrieve,
     status,
     suite,
     synthetic,
@@ -65,6 +66,7 @@ def _root(
 
 
 flow.register(app)
+app.command("retrieve", epilog=retrieve.EXAMPLES)(retrieve.retrieve)
 app.command("status", epilog=status.EXAMPLES)(status.status)
 app.command("ledger", epilog=ledger.EXAMPLES)(ledger.ledger)
 app.add_typer(quarantine.app, name="quarantine")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,13 @@ def releases(store: ObjectStore, project: str) -> list[Release]:
 def inventories(work: ObjectStore, project: str) -> list[tuple[str, str]]:
     """Return (batch, key) of each committed batch's inventory."""
     return _marked(work, layout.batches(project), layout.inventory("", ""))
+
+
+def missing(work: ObjectStore, project: str) -> Iterator[str]:
+    """Yield the keys of the tables of what PACS owes: asked for, not sent."""
+    for retrieval in sorted({entry.key.removeprefix(layout.retrievals(project)).split("/")[0]
+                             for entry in work.list(layout.retrievals(project))}):
+        yield from (entry.key for entry in work.list(layout.retrieval_missing(project, retrieval)))
 
 
 def known_candidates(work: ObjectStore, project: str) -> list[str]:

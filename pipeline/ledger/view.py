@@ -5,6 +5,7 @@ Digests are blobs of 32 bytes. Files come in one at a time, so a store on S3 nee
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline import layout
 from pipeline.errors import SchemaTooNew, TreError
+from pipeline.ledger import sources
 from pipeline.ledger.sources import Subject, inventories
 from pipeline.model import Status
 from pipeline.schemas import SCHEMA_VERSION
@@ -31,6 +33,8 @@ ROWS = 65_536
 _PROJECT = """
 CREATE TABLE inventory (source_uri VARCHAR, source_sha256 BLOB, status VARCHAR, reason VARCHAR);
 CREATE TABLE tombstones (instance VARCHAR);
+CREATE TABLE landed (sop_instance_uid VARCHAR);
+CREATE TABLE missing (sop_instance_uid VARCHAR, reason VARCHAR);
 """
 _CANDIDATE = """
 CREATE OR REPLACE TABLE outcomes (source_uri VARCHAR, source_sha256 BLOB, status VARCHAR, reason VARCHAR,
@@ -70,11 +74,20 @@ LEFT JOIN released r ON r.instance = f.instance AND f.status = 'pending' AND f.k
 LEFT JOIN tombstones t ON t.instance = r.instance
 """
 
+# What PACS owes and never landed has no bytes and no place: a name of its own, and the digest of nothing.
+_MISSING = """
+INSERT INTO ledger (source_uri, source_sha256, status, reason)
+SELECT 'pacs:' || m.sop_instance_uid, unhex($nothing), 'missing', max(m.reason)
+FROM missing m ANTI JOIN landed l ON l.sop_instance_uid = m.sop_instance_uid
+GROUP BY m.sop_instance_uid
+"""
+
 # finding → how many objects break the invariant that way
 _CHECKS = {
     "missing_from_ledger": "SELECT count(*) FROM (SELECT source_uri, source_sha256 FROM inventory "
                            "EXCEPT SELECT source_uri, source_sha256 FROM ledger)",
-    "not_in_inventory": "SELECT count(*) FROM ((SELECT source_uri, source_sha256 FROM ledger UNION ALL "
+    "not_in_inventory": "SELECT count(*) FROM ((SELECT source_uri, source_sha256 FROM ledger WHERE status IS DISTINCT "
+                        "FROM 'missing' UNION ALL "
                         "SELECT source_uri, source_sha256 FROM outcomes) "
                         "EXCEPT SELECT source_uri, source_sha256 FROM inventory)",
     "more_than_once": "SELECT count(*) FROM (SELECT 1 FROM ledger GROUP BY source_uri, source_sha256 "
@@ -100,6 +113,11 @@ class View:
         con.execute(_PROJECT)
         for _, key in inventories(work, project):
             self._insert("inventory", work, key, "source_uri", "source_sha256", "status", "reason")
+        missing = list(sources.missing(work, project))
+        for key in missing:
+            self._insert("missing", work, key, "sop_instance_uid", "reason")
+        for _, key in inventories(work, project) if missing else ():
+            self._insert("landed", work, key, "sop_instance_uid")
         names = (entry.key.rpartition("/")[2] for entry in release.list(layout.tombstones(project)))
         self._insert_rows("tombstones", ((name.removesuffix(".json"),) for name in names))
 
@@ -117,6 +135,7 @@ class View:
             self._insert("released", self._release, release.images_key, "sop_instance_uid", "path")
         self._con.execute(_JOIN, {"standing": release and release.standing, "release": release and release.id,
                                   "images": layout.image(project, "")})
+        self._con.execute(_MISSING, {"nothing": hashlib.sha256(b"").hexdigest()})
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return status → reason or "" → objects."""

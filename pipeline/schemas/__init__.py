@@ -10,14 +10,17 @@ from pipeline.schemas.equipment import EQUIPMENT, FACTORS, GLANDULAR_DOSES, OUTP
 from pipeline.schemas.findings import FINDINGS, MEASUREMENTS
 from pipeline.schemas.images import INSTANCES, PATIENTS, SERIES, STUDIES
 from pipeline.schemas.zones import (
+    ASKED,
     CLINICAL_OUTCOMES,
     CONTENT,
+    EXPECTED,
     FACTS,
     IMAGES,
     INVENTORY,
     KNOWN_PEOPLE,
     LEDGER,
     LISTING,
+    MISSING,
     OUTCOMES,
     SEEN,
 )
@@ -29,12 +32,14 @@ PUBLISHED = (
 
 __all__ = [
     "ACCUMULATED_DOSES",
+    "ASKED",
     "CLINICAL_OUTCOMES",
     "CLINICAL_PERSON",
     "CLINICAL_TYPES",
     "CONTENT",
     "DISCREPANCIES",
     "EQUIPMENT",
+    "EXPECTED",
     "EXPOSURES",
     "FACTORS",
     "FACTS",
@@ -48,6 +53,7 @@ __all__ = [
     "LEDGER",
     "LISTING",
     "MEASUREMENTS",
+    "MISSING",
     "OUTCOMES",
     "OUTPUT",
     "PATIENTS",

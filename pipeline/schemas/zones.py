@@ -75,6 +75,42 @@ CLINICAL_OUTCOMES = Table("clinical_outcomes", "A row per row of a clinical tabl
     _c("column", "string", "Declared name of the column that it was held for; null where linked."),
 ))
 
+EXPECTED = Table("expected", "A row per instance that PACS says it has of the studies asked for, written before the "
+                 "first is retrieved.", ("sop_instance_uid",), (
+    _c("line", "int32", "Of the cohort file; the first that asked for it.", null=False),
+    _c("study", "string", "Digest by which logs know the study.", null=False),
+    _c("study_uid", "string", "", source="StudyInstanceUID (0020,000D)", null=False),
+    _c("series_uid", "string", "", source="SeriesInstanceUID (0020,000E)", null=False),
+    _c("sop_instance_uid", "string", "", source="SOPInstanceUID (0008,0018)", null=False),
+    _c("sop_class_uid", "string", "Null where PACS does not tell.", source="SOPClassUID (0008,0016)"),
+    _c("modality", "string", "", source="Modality (0008,0060)"),
+    _c("study_date", "string", "", source="StudyDate (0008,0020)"),
+    _c("manufacturer", "string", "", source="Manufacturer (0008,0070)"),
+    _c("series_description", "string", "", source="SeriesDescription (0008,103E)"),
+    _c("patient_id", "string", "", source="PatientID (0010,0020)"),
+    _c("issuer", "string", "As PACS says, else the project file.", source="IssuerOfPatientID (0010,0021)"),
+    _c("left_out", "string", "Which filter keeps it from being asked for; null where it is owed."),
+))
+
+ASKED = Table("rows", "A row per line of a cohort file: what PACS answered.", ("line",), (
+    _c("line", "int32", "Of the cohort file; the header is line 1.", null=False),
+    _c("state", "string", "found, none, refused or failed.", null=False),
+    _c("reason", "string", "Why it was refused or failed."),
+    _c("studies", "int32", "Studies that PACS answered and that are what was asked.", null=False),
+    _c("words", "string", "The PACS's status in words, where it failed."),
+    *(_c(name, "string", "As in the cohort file.") for name in (
+        "nhs_number", "local_id", "issuer", "accession_number", "study_instance_uid", "date_from", "date_to",
+        "modality")),
+))
+
+MISSING = Table("missing", "Instances of a study that PACS owes: asked for, never landed.", ("sop_instance_uid",), (
+    _c("study", "string", "Digest by which logs know the study.", null=False),
+    _c("study_uid", "string", "", null=False),
+    _c("series_uid", "string", "", null=False),
+    _c("sop_instance_uid", "string", "", null=False),
+    _c("reason", "string", "not_sent or pacs_failed.", null=False),
+))
+
 # ---- candidate zone ----------------------------------------------------------------------------------------------
 # facts.parquet: the columns below, then one per kept element path found in the part, in tag order, of type `strings`
 # (values in the order they occur, decoded, multi-values split). Path: keyword, or GGGGEEEE where PS3.6 has none, or
@@ -129,10 +165,11 @@ IMAGES = Table("images", "A row per image of a candidate, for the publisher. In 
     _c("bytes", "int64", "Size of the DICOM file.", "byte", null=False),
 ))
 
-LEDGER = Table("ledger", "One row per landed object and candidate. Stays in the identifiable zone.",
+LEDGER = Table("ledger", "One row per landed object and candidate, and per instance that PACS owes. Stays in the "
+               "identifiable zone.",
                ("source_uri", "source_sha256", "candidate_id"), (
-    _c("source_uri", "string", "", null=False),
-    _c("source_sha256", "sha256", "", null=False),
+    _c("source_uri", "string", "Of what never landed: pacs: and its SOP Instance UID.", null=False),
+    _c("source_sha256", "sha256", "Of nothing for what never landed.", null=False),
     _c("status", "string", "See the state table.", null=False),
     _c("reason", "string", ""),
     _c("candidate_id", "string", "The candidate that this row speaks of."),

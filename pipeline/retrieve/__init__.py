@@ -1,0 +1,1 @@
+"""Retrieve: ask a PACS for what is already there, write down what it owes, fetch it into landing, and reconcile."""

@@ -1,0 +1,268 @@
+"""A PACS by DIMSE: C-FIND, C-GET and C-MOVE in the study root model (PS3.4 C.6.2), over one association at a time.
+
+What comes in goes to a file as it was sent, undecoded. With C-MOVE this process listens itself while it asks, and takes
+from the PACS alone what it asked for; what nobody asked for is answered 0x0124 and kept out.
+"""
+
+from __future__ import annotations
+
+import ssl
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import ProjectConfig, Retrieve
+from pipeline.errors import PacsRefused, StoreUnreachable
+from pipeline.retrieve import statuses
+from pipeline.retrieve.peer import RETURNED, Failed, Found, Level, Taker, Wanted
+
+FIND, MOVE, GET = (f"1.2.840.10008.5.1.4.1.2.2.{n}" for n in (1, 2, 3))
+SYNTAXES = tuple(f"1.2.840.10008.1.2{end}" for end in (
+    ".1", "", ".4.90", ".4.91", ".4.70", ".4.80", ".4.81", ".4.50", ".4.51", ".4.57", ".5", ".1.99", ".4.201", ".4.202",
+    ".4.203", ".2"))
+UIDS = 50           # of instances in one request: longer lists are cut short by some
+DRAINED = 200       # answers that may still come after we asked a PACS to stop
+
+
+@contextmanager
+def opened(config: ProjectConfig, scratch: Path) -> Iterator[Dimse]:
+    """Yield the PACS of a project file; files come in below `scratch`. Raises PacsRefused where we cannot listen."""
+    from pynetdicom import _config
+
+    with ExitStack() as stack:
+        before, folder = _config.STORE_RECV_CHUNKED_DATASET, tempfile.tempdir
+        stack.callback(setattr, _config, "STORE_RECV_CHUNKED_DATASET", before)
+        stack.callback(setattr, tempfile, "tempdir", folder)
+        _config.STORE_RECV_CHUNKED_DATASET = True       # to a file below tempdir, not into memory
+        tempfile.tempdir = str(scratch)
+        assert config.retrieve
+        peer = Dimse(config.retrieve, _tls(config))
+        stack.callback(peer.close)
+        if config.retrieve.service == "c-move":
+            peer.listen()
+        yield peer
+
+
+def _tls(config: ProjectConfig) -> ssl.SSLContext | None:
+    asked = config.retrieve
+    if asked is None or asked.ca is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(config.beside(asked.ca)))
+    if asked.certificate and asked.key:
+        context.load_cert_chain(config.beside(asked.certificate), config.beside(asked.key))
+    return context
+
+
+class Dimse:
+    """The PACS of `[retrieve]`. `close` ends its associations and what listens."""
+
+    by_study = True
+
+    def __init__(self, config: Retrieve, tls: ssl.SSLContext | None = None) -> None:
+        self._config, self._tls = config, tls
+        self._finding: Any = None
+        self._server: Any = None
+        self._takers: list[Taker] = []
+        self._heard = 0.0
+
+    # ---- find ------------------------------------------------------------------------------------------------
+    def find(self, level: Level, keys: Mapping[str, str]) -> Iterator[Found]:
+        """Yield what PACS answers (PS3.4 C.4.1). Closed early, it is asked to stop (C-CANCEL). Raises Failed."""
+        from pydicom.dataset import Dataset
+
+        if self._finding is None or not self._finding.is_established:
+            self._finding = self._associate([(FIND, SYNTAXES[1::-1])])
+        asked = Dataset()
+        asked.QueryRetrieveLevel = level
+        for name in (*RETURNED[level], *keys):
+            setattr(asked, name, keys.get(name, ""))
+        self._heard = time.monotonic()
+        answers = self._finding.send_c_find(asked, FIND)
+        try:
+            for status, identifier in answers:
+                code = self._status(status, self._finding)
+                if code in (0xFF00, 0xFF01):
+                    yield _plain(identifier)
+                elif code:
+                    raise Failed(statuses.words(code, "find"), code, busy=statuses.busy(code))
+        except GeneratorExit:
+            self._stop(answers)
+            raise
+
+    def _stop(self, answers: Iterator[Any]) -> None:
+        with suppress(Exception):
+            self._finding.send_c_cancel(1, query_model=FIND)
+            for n, _ in enumerate(answers):
+                if n > DRAINED:
+                    break
+            else:
+                return
+        self._finding.abort()
+
+    # ---- retrieve --------------------------------------------------------------------------------------------
+    def retrieve(self, wanted: Wanted, classes: Collection[str], taker: Taker) -> str:
+        """Have it sent to `taker` (PS3.4 C.4.2, C.4.3); return the last status in words. Raises Failed.
+
+        `classes`: the SOP classes to offer; empty: those in use.
+        """
+        said = ""
+        lists = [()] if wanted.whole else [wanted.instances[n:n + UIDS] for n in range(0, len(wanted.instances), UIDS)]
+        for uids in lists:
+            said = self._request(_identifier(wanted, uids), classes, taker)
+        return said
+
+    def _request(self, asked: Any, classes: Collection[str], taker: Taker) -> str:
+        from pynetdicom import evt
+
+        moves = self._config.service == "c-move"
+        if moves:
+            self._takers.append(taker)
+            association = self._associate([(MOVE, SYNTAXES[1::-1])])
+        else:
+            handlers = [(evt.EVT_C_STORE, self._store, [lambda uid: taker])]
+            association = self._associate([(GET, SYNTAXES[1::-1])], offered(classes), handlers)
+        try:
+            self._heard = time.monotonic()
+            answers = (association.send_c_move(asked, self._config.calling_ae, MOVE) if moves
+                       else association.send_c_get(asked, GET))
+            code = 0
+            for status, _ in answers:
+                code = self._status(status, association)
+                self._heard = time.monotonic()
+            service = "move" if moves else "get"
+            if moves:
+                self._wait(taker)
+            if statuses.failed(code):
+                raise Failed(statuses.words(code, service), code, busy=statuses.busy(code))
+            return statuses.words(code, service)
+        finally:
+            if association.is_established:
+                association.release()
+
+    def _wait(self, taker: Taker) -> None:
+        """Wait for what is sent after the last answer, as long as something comes."""
+        until, came = time.monotonic() + self._config.late_seconds, taker.came()
+        while taker.lacking() and time.monotonic() < until:
+            time.sleep(0.05)
+            if taker.came() != came:
+                until, came = time.monotonic() + self._config.late_seconds, taker.came()
+
+    def _store(self, event: Any, taker_of: Callable[[str | None], Taker | None]) -> int:
+        """Take one C-STORE; return its status (PS3.4 B.2.3)."""
+        self._heard = time.monotonic()
+        path = Path(event.dataset_path)
+        claimed = event.request.AffectedSOPInstanceUID
+        try:
+            taker = taker_of(str(claimed) if claimed else None)
+            return 0x0000 if taker and taker.take(path, str(claimed) if claimed else None) else 0x0124
+        except StoreUnreachable:
+            return 0xA700
+        finally:
+            path.unlink(missing_ok=True)
+
+    # ---- listening -------------------------------------------------------------------------------------------
+    def listen(self) -> None:
+        """Listen for what C-MOVE makes the PACS send. Raises PacsRefused where the port is taken."""
+        from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
+
+        ae = AE(ae_title=self._config.calling_ae)
+        ae.require_called_aet = True
+        ae.require_calling_aet = list(self._config.senders or (self._config.called_ae,))
+        ae.maximum_associations = 4
+        ae.network_timeout = self._config.timeout_seconds
+        ae.dimse_timeout = self._config.timeout_seconds
+        contexts = [build_context(str(one.abstract_syntax), list(SYNTAXES)) for one in AllStoragePresentationContexts]
+        try:
+            self._server = ae.start_server(
+                (self._config.receive_address, self._config.receive_port), block=False, contexts=contexts,
+                evt_handlers=[(evt.EVT_C_STORE, self._store, [self._taker_of])])
+        except OSError:
+            hint = "Another retrieval may run; see receive_address, receive_port in [retrieve]."
+            raise PacsRefused("The port at which what was asked for should arrive cannot be had.", hint=hint) from None
+
+    def _taker_of(self, claimed: str | None) -> Taker | None:
+        """Return who asked for an instance: the present request, or an earlier one whose answer comes late."""
+        for taker in reversed(self._takers):
+            if claimed is not None and taker.asked_for(claimed):
+                return taker
+        return self._takers[-1] if self._takers else None
+
+    def close(self) -> None:
+        if self._finding is not None and self._finding.is_established:
+            self._finding.release()
+        if self._server is not None:
+            self._server.shutdown()
+
+    # ---- associations ----------------------------------------------------------------------------------------
+    def _associate(self, services: list[tuple[str, tuple[str, ...]]], stores: list[Any] | None = None,
+                   handlers: list[Any] | None = None) -> Any:
+        """Open an association. Raises Failed."""
+        from pynetdicom import AE, build_context, build_role
+
+        ae = AE(ae_title=self._config.calling_ae)
+        ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = self._config.timeout_seconds
+        ae.connection_timeout = min(self._config.timeout_seconds, 30)
+        stores = stores or []
+        roles: list[Any] = [build_role(uid, scp_role=True) for uid in {str(one.abstract_syntax) for one in stores}]
+        contexts = [build_context(uid, list(syntaxes)) for uid, syntaxes in services] + stores
+        association = ae.associate(
+            self._config.host, self._config.port, contexts, ae_title=self._config.called_ae, ext_neg=roles,
+            evt_handlers=handlers or [], tls_args=(self._tls, self._config.host) if self._tls else None)
+        if not association.is_established:
+            raise Failed(statuses.NOT_OPENED, reached=False)
+        if not any(c.abstract_syntax == services[0][0] for c in association.accepted_contexts):
+            association.release()
+            raise Failed(statuses.NOT_NEGOTIATED)
+        return association
+
+    def _status(self, status: Any, association: Any) -> int:
+        """Return a status, or raise Failed where there is none."""
+        code = status.get("Status")
+        if code is not None:
+            return int(code)
+        silent = time.monotonic() - self._heard >= self._config.timeout_seconds * 0.9
+        if association.is_established:
+            association.abort()
+        raise Failed(statuses.NOT_ANSWERED if silent else statuses.DROPPED, reached=not silent)
+
+
+def offered(classes: Collection[str]) -> list[Any]:
+    """Return the presentation contexts in which we take instances: one for each class and transfer syntax, so that an
+    instance can be sent as it is stored; of many classes, one for each (an association has room for 128)."""
+    from pynetdicom import StoragePresentationContexts, build_context
+
+    known = sorted(set(classes)) or [str(context.abstract_syntax) for context in StoragePresentationContexts]
+    if len(known) * len(SYNTAXES) <= 126:
+        return [build_context(uid, syntax) for uid in known for syntax in SYNTAXES]
+    return [build_context(uid, list(SYNTAXES)) for uid in known[:126]]
+
+
+def _identifier(wanted: Wanted, instances: Collection[str]) -> Any:
+    from pydicom.dataset import Dataset
+
+    asked = Dataset()
+    asked.QueryRetrieveLevel = "STUDY" if wanted.series is None else "SERIES" if wanted.whole else "IMAGE"
+    asked.StudyInstanceUID = wanted.study
+    if wanted.series is not None:
+        asked.SeriesInstanceUID = wanted.series
+    if instances:
+        asked.SOPInstanceUID = list(instances)
+    return asked
+
+
+def _plain(identifier: Any) -> Found:
+    """Return an answer as plain texts. Raises Failed where it cannot be read."""
+    if identifier is None:
+        raise Failed("An answer of the PACS could not be read")
+    found = {}
+    try:
+        for element in identifier:
+            if element.VR != "SQ" and element.keyword:
+                values = element.value if element.VM > 1 else [element.value]
+                found[element.keyword] = "\\".join("" if v is None else str(v) for v in values).strip(" \0")
+    except Exception:  # noqa: BLE001 - its text may quote a value
+        raise Failed("An answer of the PACS could not be read") from None
+    return found
