@@ -1,7 +1,7 @@
 """One suite over one table, in frames small enough for any table, with the counts that a single frame would give.
 
 Four ways, by what an expectation looks at:
-- rows: it judges each row by itself. Frames of CHUNK rows, counts added up;
+- rows: it judges each row by itself. Frames of CHUNK rows, or of one column of DEAL rows; counts added up;
 - values: the same, of a column with few values. Judged once a value; counts weighted by the rows that have it;
 - groups: it compares rows with the same key (uniqueness, sizes of groups). Rows are dealt into frames by a hash of the
   key, so that all rows of a key are in one frame;
@@ -113,7 +113,8 @@ def _ways(tables: Relations, suite: Suite) -> Iterator[tuple[Callable[[_Part], N
     """Yield how each expectation is asked: a way, and the numbers of the expectations that go that way together."""
     name = suite.name
     there = set(tables.columns(name))
-    few = _few(tables, suite)
+    few, computed = _few(tables, suite), set(tables.computed(name))
+    large = tables.rows(name) > relations.CHUNK     # then columns by themselves, in longer frames: fewer questions
     # A column whose every value has one type by itself: Great Expectations looks at the column and at no row of it.
     empty, _ = tables.whole(tables.sql(name, tables.columns(name)) + " LIMIT 0")
     typed = {str(column) for column, kind in empty.dtypes.items() if str(kind) != "object"}
@@ -127,7 +128,7 @@ def _ways(tables: Relations, suite: Suite) -> Iterator[tuple[Callable[[_Part], N
         elif kind in _COLUMN and columns[0] in few:
             way = ("values", columns[0])
         elif kind in _COLUMN | _PAIR:
-            way = ("rows",)
+            way = ("rows", *(columns if large and computed.isdisjoint(columns) else ()))
         elif kind in _GROUPS:
             way = ("groups", *_key(item))
         else:
@@ -180,7 +181,8 @@ def _ask_rows(part: _Part) -> None:
         one = parts.setdefault(tuple(needed(item)), _Part(part.asker, part.tables, part.name, [], []))
         one.items.append(item)
         one.answers.append(answer)
-    for data, rows in part.tables.chunks(part.tables.sql(part.name, _columns(part))):
+    rows_of_frame = relations.DEAL if len(parts) == 1 else relations.CHUNK
+    for data, rows in part.tables.chunks(part.tables.sql(part.name, _columns(part)), rows_of_frame):
         for columns, one in parts.items():
             one.ask(data[list(columns)], rows)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CHUNK = 50_000          # rows of a frame
-DEAL = 250_000          # rows of a frame of a key alone
+DEAL = 250_000          # rows of a frame of one key or column
 MEMORY = "256MB"        # of DuckDB; what does not fit is spilled
 ROW = "_row"
 _PATH = ("patient_id", "study_uid", "series_uid", "sop_instance_uid", "sha256")     # what a path is made of
@@ -116,9 +116,9 @@ class Relations:
         picked = [f"{computed[c][0]} AS {quoted(c)}" if c in computed else f"t.{quoted(c)}" for c in columns]
         return f"SELECT {', '.join([*picked, f't.{ROW}'])} FROM {quoted(name)} t {' '.join(joins)}"  # noqa: S608
 
-    def chunks(self, query: str) -> Iterator[tuple[pd.DataFrame, np.ndarray[Any, Any]]]:
-        """Yield frames of at most CHUNK rows and the last column of the query beside them; at least one frame."""
-        reader = self._db.sql(query).to_arrow_reader(CHUNK)
+    def chunks(self, query: str, size: int | None = None) -> Iterator[tuple[pd.DataFrame, np.ndarray[Any, Any]]]:
+        """Yield frames of at most `size` (CHUNK) rows and the last column of the query beside them; at least one."""
+        reader = self._db.sql(query).to_arrow_reader(size or CHUNK)
         found = False
         while True:
             try:        # no name holds the batch while its frame is away
