@@ -90,6 +90,15 @@ class RecipeUse(Section):
     sop_classes: tuple[str, ...] = ()                       # left out: those that the files say they are for
 
 
+class Pixels(Section):
+    """How text in pixels is looked for. BurnedInAnnotation NO is never taken for a proof."""
+
+    ocr: bool = False                   # images that need it are read for text (extra `ocr`), else they are quarantined
+    devices: Path | None = None         # the approved list: devices whose images pass unread (docs/pixels.md)
+    sample: int = Field(default=0, ge=0, le=1_000_000)      # one image in so many of listed devices is read too
+    words: tuple[str, ...] = ()         # approved texts that may stand in pixels, such as "L MLO"
+
+
 class Deidentify(Section):
     recipes: tuple[RecipeUse, ...] = Field(min_length=1)
     crosswalk: Path | None = None
@@ -100,6 +109,7 @@ class Deidentify(Section):
     terms_people: int = Field(default=10, ge=5)             # seen with a term before it may be approved
     accept_crosswalk_changes: bool = False
     residual_exceptions: tuple[str, ...] = ()               # approved words that the residual search passes over
+    pixels: Pixels = Pixels()
     limit_seconds: float = Field(default=30, ge=1, le=86_400)   # of one object: to stage it, to de-identify it
     limit_bytes: int = Field(default=1 << 30, ge=1 << 26)   # of memory likewise; what goes over either is left out
 
@@ -322,6 +332,9 @@ class ProjectConfig(Section):
         del doc["deidentify"]["terms"], doc["deidentify"]["terms_people"]      # they count by what they say: the plan
         if self.deidentify.age_band_years == 5:     # what it always was
             del doc["deidentify"]["age_band_years"]
+        if self.deidentify.pixels == Pixels():
+            del doc["deidentify"]["pixels"]
+        doc["deidentify"].get("pixels", {}).pop("devices", None)    # the list counts by what it says, in the plan
         if self.validate_.small_groups is None:
             del doc["validate"]["small_groups"]
         del doc["equipment"], doc["curate"]["glandular_dose"]       # these tables count by what they say

@@ -81,6 +81,9 @@ class Reason(StrEnum):
     REPORT_NOT_COVERED = "report_not_covered"
     REPORT_MALFORMED = "report_malformed"
     PIXELS_NEED_CLEANING = "pixels_need_cleaning"
+    PIXELS_NOT_READ = "pixels_not_read"
+    TEXT_IN_PIXELS = "text_in_pixels"
+    CODEC_MISSING = "codec_missing"
     PIXEL_STREAM_UNSAFE = "pixel_stream_unsafe"
     PIXEL_GEOMETRY = "pixel_geometry"
     OVERLAY_IN_PIXELS = "overlay_in_pixels"
@@ -138,6 +141,9 @@ REASONS: dict[Reason, tuple[Status, str]] = {
     R.REPORT_NOT_COVERED: (S.QUARANTINED, "The plan's concept rules do not list what this structured report is."),
     R.REPORT_MALFORMED: (S.QUARANTINED, "A report's value type, relationship or concept is not as in PS3.3 C.17.3."),
     R.PIXELS_NEED_CLEANING: (S.QUARANTINED, "The pixels may hold burned-in text, and no rule of the plan cleans them."),
+    R.PIXELS_NOT_READ: (S.QUARANTINED, "The pixels must be read for text first: [deidentify.pixels] ocr, extra `ocr`."),
+    R.TEXT_IN_PIXELS: (S.QUARANTINED, "Text was found in the pixels, outside what a rule paints over."),
+    R.CODEC_MISSING: (S.QUARANTINED, "Pixels must be decoded; no decoder is installed (JPEG Lossless, 12-bit JPEG)."),
     R.PIXEL_STREAM_UNSAFE: (S.QUARANTINED, "A compressed frame holds comments, application data or bytes after it."),
     R.PIXEL_GEOMETRY: (S.QUARANTINED, "Pixel data is not as long as rows, columns, frames, samples and bits say."),
     R.OVERLAY_IN_PIXELS: (S.QUARANTINED, "Bits above the stored ones are used: an overlay may hide there."),

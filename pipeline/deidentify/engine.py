@@ -1,9 +1,9 @@
 """The engine: a compiled plan applied to the bytes of one file.
 
 Elements at every depth are scanned; a kept element's bytes are copied as they are; only what a rule names is encoded
-again; pixel data passes on unloaded. A deflated data set comes out as explicit VR little endian; every other file keeps
-its transfer syntax. What cannot be read is refused by reason (`Refusal`): the engine never falls back to something
-laxer.
+again; pixel data passes on unloaded unless a rule paints over a part of it (`treatment`). A deflated data set and
+decoded frames come out as explicit VR little endian; every other file keeps its transfer syntax. What cannot be read is
+refused by reason (`Refusal`): the engine never falls back to something laxer.
 """
 
 from __future__ import annotations
@@ -16,22 +16,28 @@ from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from struct import pack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.deidentify.elements import Pieces, Work, element_bytes, even
+from pipeline.deidentify.pixel_policy import Care
 from pipeline.deidentify.pixels import JPEG, JPEG_2000, RLE, HighBits, check_pixels
 from pipeline.deidentify.plan import Plan
 from pipeline.deidentify.reports import Tally, content
 from pipeline.deidentify.streams import Patches
 from pipeline.deidentify.subject import Subject
+from pipeline.deidentify.treatment import Treated, treat
 from pipeline.dicom.file import CHUNK, DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, REPORTS, Scan, chunks, scan
 from pipeline.dicom.scan import LITTLE, Encoding
 from pipeline.model import Reason, Refusal
+
+if TYPE_CHECKING:
+    from pipeline.deidentify.masks import Painter
 
 __all__ = ["Rewritten", "Subject", "rewrite"]
 
 IMPLEMENTATION_CLASS = b"2.25.219345357650115327712725338279846052017"
 IMPLEMENTATION_VERSION = b"TRE_INGEST_1"
+CLEAN_PIXELS = ("113101", "Clean Pixel Data Option")
 PREAMBLE = b"\0" * 128 + b"DICM"
 READABLE = {IMPLICIT_LE, EXPLICIT_LE, EXPLICIT_BE, DEFLATED_LE, RLE} | JPEG | JPEG_2000
 
@@ -51,6 +57,7 @@ class Rewritten:
     source: Scan = field(repr=False)
     items: Tally | None = None      # of a structured report
     emptied: Mapping[int, int] = field(default_factory=dict)    # free text that was no approved term, by tag
+    to_read: bool = False           # it may pass only if no text is found in its pixels (`reader`)
 
 
 def rewrite(source: Path, target: Path, plan: Plan, subject: Subject, *, expect: bytes | None = None,
@@ -83,17 +90,25 @@ def _rewrite(
 ) -> Rewritten:
     try:
         source = scan(fd, size, head)
-        header, uids, items, emptied = transform(source, plan, subject)
-        patches, high_bits = check_pixels(fd, source) if items is None else ([], None)
+        header, uids, items, emptied, treated = transform(source, plan, subject, fd)
+        patches: Patches = []
+        high_bits = None
+        if treated and not treated.frames:
+            patches, high_bits = check_pixels(fd, source, painted=treated.painter is not None)
     except Refusal as refusal:
         # a file that changed since staging is that before it is anything else
         if expect is not None and _copy(fd, head, _Sink(-1, None, None), 0, 0, []) != expect:
             raise Refusal(Reason.SOURCE_CHANGED) from None
         raise refusal from None
-    sink = _Sink(out, hashlib.sha256() if digest else None, high_bits)
+    sink = _Sink(out, hashlib.sha256() if digest else None, high_bits, treated.painter if treated else None)
     sink.write(header)
     begin, end = (source.pixel[3], source.pixel_end) if source.pixel else (0, 0)
-    if source.inflated:
+    if treated and treated.frames:
+        source_sha256 = _copy(fd, head, sink, 0, 0, [])
+        for frame in treated.frames:
+            sink.write(frame)
+        begin, end = 0, treated.length
+    elif source.inflated:
         sink.pixels(memoryview(source.head)[begin:end])
         source_sha256 = _copy(fd, head, sink, 0, 0, [])
     else:
@@ -105,7 +120,7 @@ def _rewrite(
     output_sha256 = sink.digest.digest() if sink.digest else b""
     size = len(header) + end - begin
     return Rewritten(source_sha256, output_sha256, size, len(header), source.encoding, *uids, source, items,
-                     emptied)
+                     emptied, treated is not None and treated.care is Care.READ)
 
 
 @dataclass(slots=True)
@@ -115,6 +130,7 @@ class _Sink:
     out: int
     digest: Any
     high_bits: HighBits | None
+    painter: Painter | None = None
 
     def write(self, piece: bytes | memoryview) -> None:
         if self.digest:
@@ -126,7 +142,11 @@ class _Sink:
     def pixels(self, piece: memoryview) -> None:
         if self.high_bits:
             self.high_bits.see(piece)
-        self.write(piece)
+        if self.painter:
+            for frame in self.painter.feed(piece):
+                self.write(frame)
+        else:
+            self.write(piece)
 
 
 def _copy(fd: int, head: bytes, sink: _Sink, begin: int, end: int, patches: Patches) -> bytes:
@@ -151,11 +171,11 @@ def _copy(fd: int, head: bytes, sink: _Sink, begin: int, end: int, patches: Patc
 
 
 def transform(
-    source: Scan, plan: Plan, subject: Subject
-) -> tuple[bytes, tuple[str, str, str], Tally | None, Mapping[int, int]]:
+    source: Scan, plan: Plan, subject: Subject, fd: int = -1
+) -> tuple[bytes, tuple[str, str, str], Tally | None, Mapping[int, int], Treated | None]:
     """Return the new file up to its pixel data's value, the output's (study, series, instance) UIDs, what became of
-    the items of a structured report that the plan has concept rules for (None: it is none), and by tag how much free
-    text was emptied."""
+    the items of a structured report that the plan has concept rules for (None: it is none), by tag how much free text
+    was emptied, and what is done to the pixels (None: it has none to treat)."""
     if source.transfer_syntax not in READABLE:
         raise Refusal(Reason.TRANSFER_SYNTAX_UNSUPPORTED, 0x00020010)
     encoding = source.encoding
@@ -173,7 +193,12 @@ def transform(
         if tag not in present:
             act = plan.acts[tag]
             pieces.append((tag, element_bytes(tag, act.vr, work.value(act.op, b"", tag), encoding)))
-    pieces += always(plan, encoding)
+    treated = treat(fd, source, plan) if items is None else None
+    if treated and treated.values:
+        pieces = [piece for piece in pieces if piece[0] not in treated.values]
+        pieces += [(tag, element_bytes(tag, plan.acts[tag].vr, even(value), encoding))
+                   for tag, value in treated.values.items() if value is not None and tag in plan.acts]
+    pieces += always(plan, encoding, read=treated is not None and treated.care is Care.READ)
     pieces.sort()
     if source.pixel is not None:
         tag, vr, start, value, _ = source.pixel
@@ -181,7 +206,8 @@ def transform(
             raise Refusal(Reason.UNSUPPORTED_STRUCTURE, tag)
         if encoding.explicit and vr not in plan.acts[tag].vrs:
             raise Refusal(Reason.VR_MISMATCH, tag)
-        pieces.append((tag, source.head[start:value]))
+        decoded = treated is not None and treated.frames is not None
+        pieces.append((tag, treated.pixel_header() if treated and decoded else source.head[start:value]))
     if any(tag in plan.acts for tag, *_ in source.tail_elements):
         raise Refusal(Reason.UNSUPPORTED_STRUCTURE, source.tail_elements[0][0])
     found = work.uids
@@ -189,10 +215,10 @@ def transform(
         raise Refusal(Reason.MISSING_UID)
     if any(b"\\" in found[tag] for tag in (0x0020000D, 0x0020000E, 0x00080018)):
         raise Refusal(Reason.VALUE_MALFORMED)
-    syntax = EXPLICIT_LE if source.inflated else source.transfer_syntax
+    syntax = EXPLICIT_LE if source.inflated or (treated and treated.frames) else source.transfer_syntax
     header = b"".join([PREAMBLE, _meta(sop_class, found[0x00080018], syntax.encode()), *(piece for _, piece in pieces)])
     uids = found[0x0020000D].decode(), found[0x0020000E].decode(), found[0x00080018].decode()
-    return header, uids, items, work.emptied
+    return header, uids, items, work.emptied, treated
 
 
 def _meta(sop_class: bytes, instance: bytes, syntax: bytes) -> bytes:
@@ -205,9 +231,13 @@ def _meta(sop_class: bytes, instance: bytes, syntax: bytes) -> bytes:
     return element_bytes(0x00020000, b"UL", pack("<I", len(elements)), LITTLE) + elements
 
 
-def always(plan: Plan, encoding: Encoding) -> Pieces:
-    """Return the elements that state what was done (PS3.15 E.1.1, CID 7050)."""
-    return _always(plan.id, plan.codes, encoding)
+def always(plan: Plan, encoding: Encoding, *, read: bool = False) -> Pieces:
+    """Return the elements that state what was done (PS3.15 E.1.1, CID 7050). `read`: its pixels are looked at, and it
+    passes only where no text is left in them."""
+    codes = plan.codes
+    if read and codes:
+        codes = tuple(sorted((*codes, CLEAN_PIXELS)))
+    return _always(plan.id, codes, encoding)
 
 
 @lru_cache(maxsize=64)

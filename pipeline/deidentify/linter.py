@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from pipeline.deidentify import pixel_rules
 from pipeline.deidentify.coverage import compare
 from pipeline.deidentify.header import Header, read_header
 from pipeline.deidentify.language import PRIVATE, Finding, RecipeSet, Rule, attribute, read_action
@@ -57,6 +58,7 @@ def header(path: Path) -> Header:
 
 
 def _read(paths: Iterable[str | Path], *, ask_deid: bool) -> tuple[RecipeSet, list[Finding]]:
+    paths = list(paths)
     rules: list[Rule] = []
     findings: list[Finding] = []
     claims: dict[str, None] = {}
@@ -66,7 +68,7 @@ def _read(paths: Iterable[str | Path], *, ask_deid: bool) -> tuple[RecipeSet, li
         rules += found
         claims |= dict.fromkeys(header(path).claims)
     whole = RecipeSet(tuple(rules), tuple(sorted(claims)))
-    return whole, findings + _conflicts(rules) + _weaker(whole)
+    return whole, findings + _conflicts(rules) + _shared_groups(paths) + _weaker(whole)
 
 
 def _weaker(rules: RecipeSet) -> list[Finding]:
@@ -98,6 +100,7 @@ def _lint_file(path: Path, *, first: bool) -> tuple[list[Rule], list[Finding]]:
     def refuse(line: int, rule: str, deid_does: str, mend: str) -> None:
         findings.append(Finding(name, line, rule, deid_does, mend))
 
+    text, _ = pixel_rules.parse(text, name, refuse)         # the rest is read without the rules for pixels
     for number, raw in enumerate(text.split("\n"), 1):
         line = raw.strip()
         if not line:
@@ -166,6 +169,12 @@ def _conflicts(rules: list[Rule]) -> list[Finding]:
     return findings
 
 
+def _shared_groups(paths: Iterable[str | Path]) -> list[Finding]:
+    """Groups of rules for pixels that two files of a set name."""
+    return [Finding(file, line, "filter_group_again", "forget the group of the recipe before it (7)",
+                    f"give '{group}' another name here") for file, line, group in pixel_rules.shared_groups(paths)]
+
+
 def _matches(expander: str, field: str) -> bool:
     kind, _, what = expander.partition(":")
     if kind == "select":
@@ -181,11 +190,12 @@ def _check_against_deid(path: Path, rules: list[Rule]) -> list[Finding]:
 
     bot.level = -10     # it prints what it reads
     try:
-        loaded = load_deid(str(path)).get("header", [])
+        config = load_deid(str(path))
+        loaded, same = config.get("header", []), pixel_rules.agrees_with(config.get("filter"), pixel_rules.read([path]))
     except (Exception, SystemExit):  # noqa: BLE001 - deid exits where it should raise
-        loaded = None
+        loaded, same = None, False
     ours = [{"action": r.action, "field": r.field, **({"value": r.value} if r.value else {})} for r in rules]
-    if loaded != ours:
+    if loaded != ours or not same:
         return [Finding(path.name, 0, "deid_disagrees", "read other actions than these",
                         "simplify the recipe, line by line")]
     return []

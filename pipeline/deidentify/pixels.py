@@ -1,57 +1,43 @@
 """Pixel data that may pass unloaded, and pixel data that may not.
 
-Looked at: what the header says of burned-in text, geometry against length (PS3.3 C.7.6.3), what stands in bits above
-the stored ones, and the streams inside encapsulated frames. Comments and application segments of JPEG, JPEG-LS and
-JPEG 2000 are blanked where they stand: same length, so that every offset holds and no sample changes.
-BurnedInAnnotation NO is never a proof.
+Looked at: geometry against length (PS3.3 C.7.6.3), what stands in bits above the stored ones, and the streams inside
+encapsulated frames; text in the pixels is `pixel_policy`'s question. Comments and application segments of JPEG,
+JPEG-LS and JPEG 2000 are blanked where they stand: same length, so that every offset holds and no sample changes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from struct import unpack
 from typing import Any
 
+from pipeline.deidentify.pixel_header import PIXEL_DATA
+from pipeline.deidentify.pixel_header import frames_of as _frames
+from pipeline.deidentify.pixel_header import number as _number
+from pipeline.deidentify.pixel_header import text as _text
+from pipeline.deidentify.pixel_policy import ACQUIRED
 from pipeline.deidentify.streams import Patches, check_rle, jpeg_2000_segments, jpeg_segments
-from pipeline.dicom.file import REPORTS, Scan, pread
+from pipeline.dicom.file import Scan, pread
 from pipeline.model import Reason, Refusal
 
-# SOP classes whose pixels come straight from a detector or a reconstruction. All others need a cleaning rule first.
-ACQUIRED = frozenset({
-    "1.2.840.10008.5.1.4.1.1.1.2", "1.2.840.10008.5.1.4.1.1.1.2.1",     # Digital Mammography, presentation, processing
-    "1.2.840.10008.5.1.4.1.1.13.1.3",                                   # Breast Tomosynthesis
-    "1.2.840.10008.5.1.4.1.1.2",                                        # CT
-    "1.2.840.10008.5.1.4.1.1.4",                                        # MR
-})
+__all__ = ["ACQUIRED", "JPEG", "JPEG_2000", "RLE", "HighBits", "check_pixels", "frame_streams", "refuse_overlays"]
+
 MAX_FRAGMENT = 64 << 20
-PIXEL_DATA = 0x7FE00010
 JPEG = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81))
 JPEG_2000 = frozenset({"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"})
 RLE = "1.2.840.10008.1.2.5"
 
 
-def refuse_by_header(source: Scan) -> None:
-    """Refuse what the header already rules out. Raises Refusal."""
-    sop_class = _text(source, 0x00080016)
-    if sop_class.startswith(REPORTS):
-        raise Refusal(Reason.STRUCTURED_REPORT)
-    if sop_class not in ACQUIRED:
-        raise Refusal(Reason.PIXELS_NEED_CLEANING)
-    if _text(source, 0x00280301).upper() not in ("", "NO"):
-        raise Refusal(Reason.PIXELS_NEED_CLEANING, 0x00280301)
-    if _text(source, 0x00280302).upper() not in ("", "NO"):
-        raise Refusal(Reason.PIXELS_NEED_CLEANING, 0x00280302)
-    image_type = _text(source, 0x00080008).upper().split("\\")
-    if "SECONDARY" in image_type[1:2] or "SCREEN SAVE" in image_type:
-        raise Refusal(Reason.PIXELS_NEED_CLEANING, 0x00080008)
+def refuse_overlays(source: Scan) -> None:
+    """Refuse what the header says of overlays in high bits (PS3.3-2004 C.9.2). Raises Refusal."""
     for tag, _, _, value, end in source.elements:
         if tag >> 16 in _OVERLAYS and tag & 0xFFFF == 0x0102 and source.head[value:end].strip(b"\0"):
             raise Refusal(Reason.OVERLAY_IN_PIXELS, tag)
 
 
-def check_pixels(fd: int, source: Scan) -> tuple[Patches, HighBits | None]:
+def check_pixels(fd: int, source: Scan, *, painted: bool = False) -> tuple[Patches, HighBits | None]:
     """Return the absolute `(offset, length)` ranges to blank while copying, and what must see native samples as they
-    pass. Raises Refusal."""
-    refuse_by_header(source)
+    pass. `painted`: a painter has looked at their geometry, also at that of bits. Raises Refusal."""
     if source.pixel is None:
         if any(tag in (0x7FE00008, 0x7FE00009) for tag, *_ in source.elements):
             raise Refusal(Reason.UNSUPPORTED_STRUCTURE, 0x7FE00008)
@@ -59,6 +45,8 @@ def check_pixels(fd: int, source: Scan) -> tuple[Patches, HighBits | None]:
     tags = (0x00280002, 0x00280010, 0x00280011, 0x00280100, 0x00280101, 0x00280102)
     samples, rows, columns, allocated, stored, high = (_number(source, tag) for tag in tags)
     frames = _frames(source)
+    if painted and allocated == 1:
+        return [], None
     if not (samples in (1, 3) and rows and columns and frames and allocated in (8, 16, 32)):
         raise Refusal(Reason.PIXEL_GEOMETRY, PIXEL_DATA)
     if not 0 < stored <= allocated or high != stored - 1:
@@ -116,6 +104,17 @@ def _check_fragments(fd: int, source: Scan, frames: int, shape: tuple[int, int],
     return patches
 
 
+def frame_streams(fd: int, source: Scan, frames: int, shape: tuple[int, int], pixel_bytes: int) -> Iterator[bytes]:
+    """Yield the stream of each encapsulated frame, checked as one that passes on is: its own size is `shape`."""
+    syntax = source.transfer_syntax
+    if not source.fragments or syntax not in JPEG | JPEG_2000 | {RLE}:
+        raise Refusal(Reason.PIXEL_GEOMETRY, PIXEL_DATA)
+    (table, table_length), *fragments = source.fragments
+    for frame in _frames_of(fd, pread(fd, table, table_length), fragments, frames):
+        _check_frame(fd, syntax, frame, shape, pixel_bytes)
+        yield b"".join(pread(fd, offset, length) for offset, length in frame)
+
+
 def _frames_of(fd: int, table: bytes, fragments: Patches, frames: int) -> list[Patches]:
     """Return the fragments of each frame. A basic offset table says where frames start and nothing else (PS3.5 A.4)."""
     starts = [offset - 8 for offset, _ in fragments]        # of their item headers
@@ -165,23 +164,3 @@ def _absolute(found: Patches, fragments: list[tuple[int, int]]) -> Patches:
 
 
 _OVERLAYS = frozenset(range(0x6000, 0x6100, 2))
-
-
-def _text(source: Scan, tag: int) -> str:
-    return (source.value(tag) or b"").strip(b" \0").decode("ascii", "replace")
-
-
-def _number(source: Scan, tag: int) -> int:
-    raw = source.value(tag)
-    if raw is None or len(raw) != 2:
-        raise Refusal(Reason.PIXEL_GEOMETRY, tag)
-    return int.from_bytes(raw, "big" if source.encoding.big else "little")
-
-
-def _frames(source: Scan) -> int:
-    text = _text(source, 0x00280008)
-    if not text:
-        return 1
-    if not text.isdigit() or len(text) > 9:
-        raise Refusal(Reason.PIXEL_GEOMETRY, 0x00280008)
-    return int(text)

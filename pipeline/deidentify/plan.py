@@ -15,10 +15,14 @@ from pathlib import Path
 from pipeline import layout
 from pipeline.config import ProjectConfig
 from pipeline.deidentify import concepts as concept_rules
+from pipeline.deidentify import devices, pixel_rules
 from pipeline.deidentify.concepts import Concepts
 from pipeline.deidentify.coverage import codes, compare
 from pipeline.deidentify.header import sop_classes
 from pipeline.deidentify.linter import PRIVATE, Rule, attribute, header, read
+from pipeline.deidentify.pixel_policy import DEFAULT as DEFAULT_POLICY
+from pipeline.deidentify.pixel_policy import Policy
+from pipeline.deidentify.pixel_rules import PixelRule
 from pipeline.deidentify.terms import NOTHING, Terms
 from pipeline.deidentify.terms import read as read_terms
 from pipeline.dicom.file import REPORTS
@@ -71,6 +75,8 @@ class Plan:
     concepts: Concepts | None = None                        # what of a structured report's content passes
     age_band_years: int = 5
     terms: Terms = NOTHING                                  # what free text under Op.TERM may say
+    pixel_rules: tuple[PixelRule, ...] = ()                 # what is painted over in which images
+    pixel_policy: Policy = DEFAULT_POLICY                    # which images are read for text
 
 
 @dataclass(frozen=True)
@@ -95,10 +101,10 @@ _FUNCTIONS = {"func:uid": Op.UID, "func:device": Op.DEVICE, "func:operator": Op.
 
 def compile_rules(
     rules: Sequence[Rule], *, keep_times: bool, concepts: Concepts | None = None, age_band_years: int = 5,
-    terms: Terms = NOTHING,
+    terms: Terms = NOTHING, pixels: Sequence[PixelRule] = (), policy: Policy = DEFAULT_POLICY,
 ) -> Plan:
-    """Return the plan that linted rules mean, with `concepts` for the content of structured reports, and `terms` for
-    free text."""
+    """Return the plan that linted rules mean, with `concepts` for the content of structured reports, `terms` for free
+    text and rules for `pixels`."""
     acts: dict[int, Act] = {CHARACTER_SET: Act(Op.KEEP, frozenset({b"CS"}), b"CS")}
     private: dict[tuple[int, str], set[int]] = {}
     added = []
@@ -127,6 +133,9 @@ def compile_rules(
         words += ["age_band_years", age_band_years]
     if asked := frozenset(tag for tag, act in acts.items() if act.op is Op.TERM):
         words += ["terms", terms.digest(asked)]
+    for one in pixels:
+        words += one.canonical()
+    words += policy.canonical()
     claims = getattr(rules, "claims", ())
     if claims:
         words += ["claims", *claims]
@@ -136,7 +145,8 @@ def compile_rules(
     times_moved = keep_times and any(rule.value == "func:time" for rule in rules)
     return Plan(layout.hashed("r", words), tuple(files), acts, tuple(sorted(added)),
                 {k: frozenset(v) for k, v in private.items()}, codes(beside, times_moved=times_moved),
-                keep_times, weaker, concepts, age_band_years, terms if asked else NOTHING)
+                keep_times, weaker, concepts, age_band_years, terms if asked else NOTHING,
+                tuple(pixels), policy)
 
 
 def _op(rule: Rule, tag: int, vrs: frozenset[bytes]) -> Op:
@@ -161,15 +171,18 @@ def load_plans(config: ProjectConfig) -> PlanSet:
     terms = read_terms(config.beside(config.deidentify.terms) if config.deidentify.terms else None,
                        config.deidentify.terms_people)
     described = []
+    policy = devices.policy(config)
     for use in config.deidentify.recipes:
         recipes, concept_files = concept_rules.split(use.files)
         if not recipes or len(concept_files) > 1:
             raise ProjectFileError(f"{config.path}: a recipe set names no .dicom file, or more than one .toml file.",
                                    hint="Name the recipes for headers, and one .toml at most.")
-        rules = read([recipe_path(name, config) for name in recipes])
+        paths = [recipe_path(name, config) for name in recipes]
+        rules, pixels = read(paths), pixel_rules.read(paths)
         concepts = concept_rules.read(recipe_path(concept_files[0], config)) if concept_files else None
         plan = compile_rules(rules, keep_times=config.deidentify.keep_times, concepts=concepts,
-                             age_band_years=config.deidentify.age_band_years, terms=terms)
+                             age_band_years=config.deidentify.age_band_years, terms=terms,
+                             pixels=pixels, policy=policy)
         named = use.sop_classes or [one for name in use.files for one in header(recipe_path(name, config)).sop_classes]
         if not named:
             raise ProjectFileError(f"{config.path}: a recipe set is for no SOP class.",
@@ -182,9 +195,11 @@ def load_plans(config: ProjectConfig) -> PlanSet:
             if uid in plans:
                 raise ProjectFileError(f"{config.path}: two recipe sets cover SOP class {uid}.", hint="Name it once.")
             plans[uid] = plan
+        extra = {"pixel_rules": len(pixels)} if pixels else {}
+        extra |= {"concepts": len(concepts.rules)} if concepts else {}
         described.append({"files": list(use.files), "sop_classes": classes, "digest": plan.id,
                           "weaker": list(plan.weaker), "codes": [list(code) for code in plan.codes],
-                          "attributes": len(plan.acts), **({"concepts": len(concepts.rules)} if concepts else {}),
+                          "attributes": len(plan.acts), **extra,
                           **({"terms": plan.terms.count, "terms_sha256": terms.sha256} if plan.terms.count else {})})
     _no_idle_terms(terms, plans.values())
     fields: list[bytes | str | int] = [ENGINE_VERSION, config.deidentify.date_shift_days]
