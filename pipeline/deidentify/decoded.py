@@ -19,6 +19,8 @@ from pipeline.model import Reason, Refusal
 # What pydicom calls colours after a decoder that left them alone, and how they may be written
 PHOTOMETRIC = {"YBR_FULL_422": "YBR_FULL", "YBR_ICT": "RGB", "YBR_RCT": "RGB"}
 
+JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
+
 
 class Frame(NamedTuple):
     """One decoded frame: samples of shape (rows, columns) or (rows, columns, 3), and what its colours are."""
@@ -42,9 +44,9 @@ def decode(syntax: str, stream: bytes, shape: Geometry) -> Frame:
     from pydicom.encaps import encapsulate
     from pydicom.pixels import get_decoder
 
-    if not can_decode(syntax):
+    if not can_decode(syntax) or (syntax == JPEG_EXTENDED and shape.stored > 8):       # Pillow reads 8 bits of it
         raise Refusal(Reason.CODEC_MISSING, 0x00020010)
-    logging.getLogger("pydicom").disabled = True     # it writes out what a decoder says of a stream
+    logging.getLogger("pydicom").propagate = False      # it writes out what a decoder says of a stream
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -58,10 +60,7 @@ def decode(syntax: str, stream: bytes, shape: Geometry) -> Frame:
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 - whatever a decoder stumbles over
-        # 12-bit JPEG: Pillow is there and cannot
-        twelve = syntax == "1.2.840.10008.1.2.4.51" and shape.stored > 8
-        raise Refusal(*((Reason.CODEC_MISSING, 0x00020010) if twelve else (Reason.PIXEL_STREAM_UNSAFE, PIXEL_DATA))) \
-            from None
+        raise Refusal(Reason.PIXEL_STREAM_UNSAFE, PIXEL_DATA) from None
     expected = (shape.rows, shape.columns, 3) if shape.samples == 3 else (shape.rows, shape.columns)
     if samples.shape != expected:
         raise Refusal(Reason.PIXEL_GEOMETRY, PIXEL_DATA)

@@ -68,7 +68,9 @@ def test_traps_are_refused_by_line(rule: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", [
     "contains ImageType DERIVED", "+ contains Modality US", "||contains Modality MG",
-    "+ contains Modality US + missing Rows", "coordinates 5,0,5,9", "coordinates 0,0,5", "coordinates from:SequenceOfUltrasoundRegions", "keepcoordinates all",
+    "+ contains Modality US + missing Rows", "coordinates 5,0,5,9", "coordinates 0,0,5",
+    "coordinates from:SequenceOfUltrasoundRegions",
+    "keepcoordinates all",
     "keepcoordinates from:OtherSequence", "Coordinates all", "coordinates ALL", "coordinates 0, 0, 5, 5",
     "present Rows 5", "equals Rows", "KEEP PixelData", "notequals SoftwareVersions 1", "labels Rows",
 ])

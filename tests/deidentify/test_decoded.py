@@ -1,0 +1,190 @@
+"""Encapsulated images painted over: decoded, painted, written native, and outside the boxes as decoded before."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pixels_kit import dataset, decoded, encapsulated, plan, run
+from pydicom.uid import ExplicitVRLittleEndian
+from test_engine import MG
+from test_engine import run as run_shipped
+
+from pipeline.deidentify.decoded import can_decode
+from pipeline.model import Reason, Refusal
+from pipeline.synthetic import files
+from pipeline.synthetic.bundled import bundled
+
+BOX = ("LABEL top left", "contains Modality US", "coordinates 3,2,20,9")
+RLE, JPEG, JPEG_LS, J2K = (f"1.2.840.10008.1.2.{n}" for n in ("5", "4.50", "4.80", "4.90"))
+CORPUS = Path(os.environ.get("TRE_CORPUS") or Path(__file__).parents[2].parent / "shared" / "corpus")
+
+
+def same_outside(folder: Path) -> Any:
+    before, _ = decoded(folder / "in.dcm")
+    after, said = decoded(folder / "out.dcm")
+    mask = np.zeros(before.shape[1:3], bool)
+    mask[2:9, 3:20] = True
+    assert before.dtype.itemsize <= after.dtype.itemsize
+    assert np.array_equal(before[:, ~mask], after[:, ~mask])
+    return after[:, mask], said["photometric"]
+
+
+@pytest.mark.parametrize(("syntax", "bits", "stored", "signed"), [
+    (RLE, 8, 8, False), (RLE, 16, 12, False), (RLE, 16, 16, True), (JPEG_LS, 16, 12, False), (JPEG_LS, 8, 8, False),
+    (J2K, 16, 12, False), (J2K, 16, 16, True), (J2K, 8, 8, False),
+])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_lossless_frames(syntax: str, bits: int, stored: int, signed: bool, frames: int, tmp_path: Path) -> None:
+    ds = dataset(64, 72, bits=bits, stored=stored, signed=signed, frames=frames, photometric="MONOCHROME1")
+    low = -(1 << stored - 1) if signed else 0
+    pixels = np.random.default_rng(2).integers(low, low + (1 << stored), (frames, 64, 72)).astype(
+        f"{'i' if signed else 'u'}{bits // 8}")
+    ds.file_meta = pydicom.dataset.FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.PixelData = pixels.tobytes()
+    ds["PixelData"].VR = "OW"
+    ds.compress(syntax, generate_instance_uid=False)
+    buffer = io.BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    ours, result = run(buffer.getvalue(), tmp_path, plan(tmp_path, *BOX))
+    assert ours.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert result.to_read
+    inside, photometric = same_outside(tmp_path)
+    assert photometric == "MONOCHROME1"
+    assert (inside == low + (1 << stored) - 1).all()
+    after, _ = decoded(tmp_path / "out.dcm")
+    after[:, 2:9, 3:20] = pixels[:, 2:9, 3:20]
+    assert np.array_equal(after, pixels)            # also beside the decoder: what was encoded is what comes out
+
+
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_lossy_colour_stays_as_decoded(subsampling: int, tmp_path: Path) -> None:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(3).integers(0, 256, (64, 72, 3), np.uint8)
+    Image.fromarray(noise).save(buffer, "JPEG", quality=80, subsampling=subsampling, comment=b"ARAMINTA QUILLFEATHER")
+    said = "YBR_FULL_422" if subsampling else "YBR_FULL"
+    ds = dataset(64, 72, samples=3, photometric=said, LossyImageCompression="01")
+    ours, _ = run(encapsulated(ds, [buffer.getvalue()], JPEG), tmp_path, plan(tmp_path, *BOX))
+    inside, photometric = same_outside(tmp_path)
+    assert photometric == "YBR_FULL"
+    assert ours.PlanarConfiguration == 0
+    assert ours.LossyImageCompression == "01"
+    assert (inside == [0, 128, 128]).all()
+    assert b"QUILL" not in (tmp_path / "out.dcm").read_bytes()
+
+
+def test_colour_of_jpeg_2000(tmp_path: Path) -> None:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(4).integers(0, 256, (64, 72, 3), np.uint8)
+    Image.fromarray(noise).save(buffer, "JPEG2000", no_jp2=True, irreversible=False, mct=1)
+    ds = dataset(64, 72, samples=3, photometric="YBR_RCT")
+    ours, _ = run(encapsulated(ds, [buffer.getvalue()], J2K), tmp_path, plan(tmp_path, *BOX))
+    inside, photometric = same_outside(tmp_path)
+    assert photometric == "RGB"
+    assert not inside.any()
+    expected = noise.copy()
+    expected[2:9, 3:20] = 0
+    assert np.array_equal(ours.pixel_array, expected)
+
+
+def test_a_codec_that_is_not_installed(tmp_path: Path) -> None:
+    assert not can_decode("1.2.840.10008.1.2.4.70")
+    with pytest.raises(Refusal) as caught:
+        run(encapsulated(dataset(32, 24), [b"\xff\xd8\xff\xd9"], "1.2.840.10008.1.2.4.70"), tmp_path,
+            plan(tmp_path, *BOX))
+    assert caught.value.reason is Reason.CODEC_MISSING
+    assert not (tmp_path / "out.dcm").exists()
+
+
+def test_streams_that_say_another_size_are_not_decoded(tmp_path: Path) -> None:
+    good = files.mammogram(transfer_syntax="jpeg")
+    stream = pydicom.encaps.get_frame(pydicom.dcmread(io.BytesIO(good)).PixelData, 0)
+    for change in ({"rows": 16}, {"columns": 400}, {"frames": 2}, {"samples": 3, "photometric": "RGB"}):
+        ds = dataset(**({"rows": 64, "columns": 48} | change))      # type: ignore[arg-type]
+        with pytest.raises(Refusal):
+            run(encapsulated(ds, [stream], JPEG), tmp_path, plan(tmp_path, *BOX))
+        assert not (tmp_path / "out.dcm").exists()
+    for broken in (stream[:60] + bytes(40) + stream[100:], stream[:200]):
+        with pytest.raises(Refusal):
+            run(encapsulated(dataset(64, 48), [broken], JPEG), tmp_path, plan(tmp_path, *BOX))
+
+
+def test_overlays_and_icons_do_not_survive_beside_a_rule(tmp_path: Path) -> None:
+    icon = pydicom.Dataset()
+    icon.Rows = icon.Columns = 4
+    icon.PixelData = b"QUILLFEATHER1234"
+    icon["PixelData"].VR = "OB"
+    ds = dataset(32, 24, IconImageSequence=[icon])
+    block = ds.private_block(0x0009, "MAKER", create=True)
+    block.add_new(1, "OB", b"QUILLFEATHER")
+    ds.add_new(0x60003000, "OW", b"QUILLFEATHER")
+    ds.add_new(0x60000010, "US", 8)
+    from pixels_kit import native
+
+    run(native(ds, bytes(768)), tmp_path, plan(tmp_path, *BOX))
+    assert b"QUILL" not in (tmp_path / "out.dcm").read_bytes()
+    ds.add_new(0x60000102, "US", 8)
+    with pytest.raises(Refusal) as caught:
+        run(native(ds, bytes(768)), tmp_path, plan(tmp_path, *BOX))
+    assert caught.value.reason is Reason.OVERLAY_IN_PIXELS
+
+
+def test_without_a_rule_the_bytes_pass_as_before(tmp_path: Path) -> None:
+    data = files.mammogram(transfer_syntax="jpeg2000")
+    ours = run_shipped(data, tmp_path, MG)
+    assert ours.PixelData == pydicom.dcmread(io.BytesIO(data)).PixelData
+
+
+def real() -> list[Path]:
+    found = [path for _, path in bundled()]
+    return found + (sorted((CORPUS / "dicom").rglob("*.dcm")) if CORPUS.is_dir() else [])
+
+
+def test_real_files_of_every_kind(tmp_path: Path) -> None:
+    """pydicom's bundled files, and the corpus where it is there: painted over, or refused by reason."""
+    with_plan = plan(tmp_path, "LABEL any", "present SOPClassUID", "coordinates 3,2,20,9")
+    painted: Counter[str] = Counter()
+    refused: Counter[Reason] = Counter()
+    for path in real():
+        if path.stat().st_size > 4 << 20:
+            continue
+        try:
+            _, result = run(path.read_bytes(), tmp_path, with_plan)
+        except Refusal as refusal:
+            refused[refusal.reason] += 1
+            continue
+        if result.source.pixel is None:
+            continue
+        try:
+            before, _ = decoded(tmp_path / "in.dcm")
+        except Exception:
+            painted["unread by pydicom"] += 1
+            continue
+        after, _ = decoded(tmp_path / "out.dcm")
+        mask = np.zeros(before.shape[1:3], bool)
+        mask[2:9, 3:20] = True
+        source = pydicom.dcmread(tmp_path / "in.dcm", stop_before_pixels=True)
+        native_pairs = not source.file_meta.TransferSyntaxUID.is_encapsulated
+        if native_pairs and source.PhotometricInterpretation == "YBR_FULL_422":
+            mask[2:9, 2:20] = True
+        assert np.array_equal(before[:, ~mask], after[:, ~mask]), path.name
+        inside = after[:, mask].reshape(-1, after.shape[3] if after.ndim == 4 else 1)
+        assert len(np.unique(inside, axis=0)) == mask.any(), path.name
+        painted[result.source.transfer_syntax] += 1
+    print(painted, refused)
+    assert sum(painted.values()) > 25
+    assert {RLE, JPEG_LS, J2K, JPEG} <= painted.keys()
+    assert refused[Reason.ENGINE_FAILED] == 0
+
+
