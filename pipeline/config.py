@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError, field_validator, model_validator
 
 from pipeline.errors import ProjectFileError
 
@@ -286,6 +286,42 @@ class Retrieve(Section):
         return self
 
 
+class Listen(Section):
+    """Being sent images: who may send, over what, how much. Who is not listed is refused; addresses are networks, as
+    `10.1.2.0/24` is. TLS needs all three files, and then every sender a certificate."""
+
+    ae_titles: tuple[str, ...] = Field(min_length=1)        # by which we may be called
+    callers: tuple[str, ...] = Field(min_length=1)
+    addresses: tuple[IPvAnyNetwork, ...] = Field(min_length=1)
+    bind: str = "127.0.0.1"
+    port: int = Field(default=11112, ge=0, le=65535)
+    certificate: Path | None = None     # PEM: ours,
+    key: Path | None = None             # its key,
+    client_authority: Path | None = None    # and who signs the senders'
+    associations: int = Field(default=25, ge=1, le=200)     # at once
+    free_bytes: int = Field(default=10_000_000_000, ge=0)   # below this on landing's disk, answer 0xA700
+    max_object_bytes: int = Field(default=16_000_000_000, gt=0)
+    max_pdu_bytes: int = Field(default=131_072, ge=4_096, le=1 << 20)
+    silent_seconds: float = Field(default=30, gt=0)         # without a byte, where one is due
+    idle_seconds: float = Field(default=300, gt=0)          # between two images
+    object_seconds: float = Field(default=3600, gt=0)       # for the whole of one
+    stop_seconds: float = Field(default=30, ge=0)           # to finish in, once told to stop
+    health: str = Field(default="127.0.0.1:11113", pattern=r"^([0-9.]+:[0-9]+)?$")      # empty: none
+
+    @field_validator("ae_titles", "callers")
+    @classmethod
+    def _title(cls, titles: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not re.fullmatch(r"(?=.*\S)[ -\[\]-~]{1,16}", title) or title != title.strip() for title in titles):
+            raise ValueError("an AE title is 1 to 16 characters of ASCII, no backslash, no space around it")
+        return titles
+
+    @model_validator(mode="after")
+    def _whole(self) -> Listen:
+        if len({self.certificate is None, self.key is None, self.client_authority is None}) != 1:
+            raise ValueError("TLS needs certificate, key and client_authority: all of them, or none")
+        return self
+
+
 class ProjectConfig(Section):
     schema_version: Literal[1]
     project: Project
@@ -300,6 +336,7 @@ class ProjectConfig(Section):
     audit: Audit = Audit()
     approve: Approve = Approve()
     retrieve: Retrieve | None = None
+    listen: Listen | None = None
     path: Path = Field(default=Path("project.toml"), exclude=True)
 
     @property
@@ -322,7 +359,8 @@ class ProjectConfig(Section):
 
     def meaning(self) -> bytes:
         """Return what of the file changes a dataset, as canonical JSON: no zones, no titles, no sizes of shards."""
-        doc = self.model_dump(mode="json", by_alias=True, exclude={"zones", "stage", "approve", "retrieve", "path"})
+        unmeant = {"zones", "stage", "approve", "retrieve", "listen", "path"}
+        doc = self.model_dump(mode="json", by_alias=True, exclude=unmeant)
         for people_or_table in (doc["eligibility"]["people"], doc["deidentify"], *doc["clinical"]):
             for key in ("list", "max_age_days", "crosswalk", "accept_crosswalk_changes", "file", "limit_seconds",
                         "limit_bytes"):

@@ -64,6 +64,12 @@ def batch_id(project: str, objects: Iterable[tuple[str, int, bytes]]) -> str:
     return hashed("b", chain([project], chain.from_iterable(objects)))
 
 
+# ---- identifiable zone: landing ----------------------------------------------------------------------------------
+def received(sha256: str) -> str:
+    """An object that we were sent, by the SHA-256 (hex) of the file's bytes."""
+    return f"received/{sha256[:2]}/{sha256}.dcm"
+
+
 # ---- identifiable zone: work -------------------------------------------------------------------------------------
 def batches(project: str) -> str:
     return f"{project}/batches/"

@@ -21,6 +21,7 @@ from pipeline.cli import (
     find,
     flow,
     ledger,
+    listen,
     quarantine,
     recall,
     recipe,
@@ -81,6 +82,7 @@ app.add_typer(suite.app, name="suite")
 app.add_typer(release.app, name="release")
 app.add_typer(audit.app, name="audit")
 app.command("synthetic", epilog=synthetic.EXAMPLES)(synthetic.synthetic)
+app.command("listen", epilog=listen.EXAMPLES)(listen.listen)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 
 

@@ -1,0 +1,89 @@
+"""What a listener counts, and how monitoring asks: /healthz and /metrics (Prometheus' text) on an address of its own.
+
+Counts and statuses only: no name of a peer, no id of an image.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+HELP = {
+    "associations_accepted_total": "associations that were accepted",
+    "connections_ended_total": "connections, by how they ended: of accepted associations and of all others",
+    "stores_total": "C-STORE requests, by what was answered",
+    "received_bytes_total": "bytes made durable",
+    "echoes_total": "C-ECHO requests answered",
+}
+
+
+class Counts:
+    """Counters by (metric, label). Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def add(self, metric: str, label: str = "", n: int = 1) -> None:
+        with self._lock:
+            self._counts[metric, label] += n
+
+    def get(self, metric: str, label: str = "") -> int:
+        with self._lock:
+            return self._counts[metric, label]
+
+    def all(self) -> dict[tuple[str, str], int]:
+        with self._lock:
+            return dict(self._counts)
+
+
+def metrics(counts: Counts, gauges: dict[str, float]) -> str:
+    """Return everything as Prometheus' text exposition, sorted."""
+    lines: list[str] = []
+    for name, text in HELP.items():
+        lines += [f"# HELP tre_listen_{name} {text}", f"# TYPE tre_listen_{name} counter"]
+        found = {label: n for (metric, label), n in counts.all().items() if metric == name}
+        for label, n in sorted(found.items()) or [("", 0)]:
+            lines.append(f'tre_listen_{name}{{result="{label}"}} {n}' if label else f"tre_listen_{name} {n}")
+    for name, value in sorted(gauges.items()):
+        lines += [f"# TYPE tre_listen_{name} gauge", f"tre_listen_{name} {value:.0f}"]
+    return "\n".join(lines) + "\n"
+
+
+@contextmanager
+def served(address: tuple[str, int], state: Callable[[], str], text: Callable[[], str]) -> Iterator[int]:
+    """Answer /healthz (200 where `state` is `ok`, else 503) and /metrics; yield the port. Raises OSError."""
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 10
+        server_version, sys_version = "tre-listen", ""
+
+        def do_GET(self) -> None:
+            if self.path == "/metrics":
+                self._answer(200, text(), "text/plain; version=0.0.4")
+            elif self.path == "/healthz":
+                said = state()
+                self._answer(200 if said == "ok" else 503, said + "\n", "text/plain")
+            else:
+                self._answer(404, "/healthz or /metrics\n", "text/plain")
+
+        def _answer(self, status: int, body: str, kind: str) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(address, Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
