@@ -55,7 +55,7 @@ def ask_pacs(project: Project, *, cohort: str | None = None, study_date: str | N
     from pipeline.govern.sop_classes import resolve
     from pipeline.retrieve import run
 
-    side = Identifiable(project)
+    side = approved(project)
     return run.find(side.config, side.work, side.asked(cohort, study_date), local_ids=side.local_ids, classes=resolve,
                     held=side.held, attempt=attempt, wait=wait)
 
@@ -65,7 +65,7 @@ def retrieve(project: Project, retrieval: str, *, group: int = 0, groups: int = 
     wait_seconds and why. Raises NotFound, PacsUnreachable, PacsRefused."""
     from pipeline.retrieve import run
 
-    side = Identifiable(project)
+    side = approved(project)
     return run.get(side.config, side.landing_made, side.work, retrieval, group=group, groups=groups, again=again)
 
 

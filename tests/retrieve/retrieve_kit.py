@@ -32,7 +32,7 @@ def config(root: Path, **retrieve: Any) -> ProjectConfig:
              "seconds_between_queries": 0, "late_seconds": 1, "issuer": "HOSP-A", **retrieve}
     doc = {
         "schema_version": 1,
-        "project": {"name": PROJECT, "title": "Asking", "data_steward": "A steward", "linked": False},
+        "project": {"name": PROJECT, "title": "Asking", "data_steward": "A steward", "linked": False, "demo": True},
         "zones": {name: (root / name).as_uri() for name in ("landing", "work", "candidate", "release")},
         "stage": {"quiet_seconds": 0},
         "eligibility": {"sop_classes": CLASSES, "study_dates": {"earliest": "2000-01-01", "latest": "2030-12-31"},
