@@ -1,4 +1,4 @@
-"""One project file in, its DAGs out: stage, build_candidate, release, recall.
+"""One project file in, its DAGs out: stage, build_candidate, release, recall, and retrieve where it asks a PACS.
 
 Events only wake a DAG. What there is to do is computed by the steps, as a set difference over the zones, so a lost, a
 doubled or an early event does no harm.
@@ -17,6 +17,7 @@ from airflow.sdk import DAG, Asset, DeadlineAlert, DeadlineReference, Param, Syn
 from airflow.sdk import task as airflow_task
 from airflow.sdk.exceptions import AirflowSkipException, AirflowTimetableInvalid
 from airflow.sdk.execution_time.hitl import HITLUser
+from tre_retrieve import retrieve_dag
 from tre_tasks import RETRY_POLICY, AskOfficer, approval_waits, record_answer, run_step, task_failed
 
 from pipeline import config
@@ -55,15 +56,22 @@ def build(path: Path) -> Iterator[DAG]:
     batches = Asset(name=f"{project.name}.batches", uri=f"tre://{project.name}/batches")
     candidates = Asset(name=f"{project.name}.candidates", uri=f"tre://{project.name}/candidates")
     staging = stage_dag(project, batches)
-    try:
-        staging.validate()
-    except AirflowTimetableInvalid as error:
-        line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if text.startswith("schedule"))
-        raise ProjectFileError(f"{path}:{line}: stage.schedule: {error}") from None
+    asking = retrieve_dag(project, new_dag) if project.retrieve else None
+    for section, dag in (("stage", staging), ("retrieve", asking)):
+        try:
+            if dag:
+                dag.validate()
+        except AirflowTimetableInvalid as error:
+            lines = list(enumerate(path.read_text().splitlines(), 1))
+            begin = next(n for n, text in lines if text.strip() == f"[{section}]")
+            line = next(n for n, text in lines[begin:] if text.startswith("schedule"))
+            raise ProjectFileError(f"{path}:{line}: {section}.schedule: {error}") from None
     if not unapproved(project):
         yield staging
         yield build_candidate_dag(project, batches, candidates)
         yield release_dag(project, candidates)
+        if asking:
+            yield asking
     yield recall_dag(project, candidates)
 
 

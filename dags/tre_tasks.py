@@ -22,7 +22,7 @@ from airflow.sdk import Param
 from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
 
-from pipeline.errors import ApprovalRefused, Disposition, LeaseHeld, StoreUnreachable, TreError
+from pipeline.errors import ApprovalRefused, Disposition, LeaseHeld, PacsUnreachable, StoreUnreachable, TreError
 
 # A step that has no business with the identifiable zone runs without its key and credentials in the environment. On one
 # machine under LocalExecutor there is one user, so this is a discipline and not a wall.
@@ -32,6 +32,7 @@ HIDDEN = dict.fromkeys(("curate", "validate", "newest_candidate", "candidate_sum
 # A recall is carried out with the work zone, where its order stands, and without what could open landing or the key. An
 # approval needs it for its entry in the audit log, and for nothing else (docs/adr/0007-audit-log.md).
 BUT_WORK = tuple(name for name in IDENTIFIABLE if not name.startswith("TRE_WORK_"))
+HIDDEN |= dict.fromkeys(("ask_pacs", "retrieve", "reconcile"), ("TRE_KEY_DIR",))     # before any pseudonym
 HIDDEN |= dict.fromkeys(("approve", "recall", "finish_recall"), BUT_WORK)
 
 
@@ -45,7 +46,8 @@ class StepFailed(TreError):
 # unforeseen is tried again, later each time, as often as the task's `retries` allow.
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
-        RetryRule([StoreUnreachable, LeaseHeld, StepFailed], RetryAction.RETRY, reason="a later try may succeed"),
+        RetryRule([StoreUnreachable, PacsUnreachable, LeaseHeld, StepFailed], RetryAction.RETRY,
+                  reason="a later try may succeed"),
         RetryRule(TreError, RetryAction.FAIL, reason="a second try cannot mend this"),
     ]
 )

@@ -32,6 +32,15 @@ HEAVY = {
 }
 NAME = "demo-screening"
 
+ASKS = """
+[retrieve]
+host = "pacs.example"
+called_ae = "PACS"
+associations = 3
+schedule = "30 19 * * *"
+scheduled_modality = "MG"
+"""
+
 pytestmark = pytest.mark.xdist_group("airflow")
 
 
@@ -48,6 +57,11 @@ def parsed(inside: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory)
     (folder / "notcron.toml").write_text(
         nightly.replace("0 2 * * *", "every full moon").replace('"nightly"', '"notcron"')
     )
+    asks = text.replace('name = "demo-screening"', 'name = "asks"') + ASKS
+    (folder / "asks.toml").write_text(asks)
+    (folder / "badcron.toml").write_text(
+        asks.replace('"asks"', '"badcron"').replace("30 19 * * *", "now and then").replace(
+            "[stage]", '[stage]\nschedule = "0 2 * * *"'))
     env = {"TRE_PROJECTS_DIR": str(folder)} | {f"TRE_DEMO_{zone}": f"file:///nowhere/{zone}" for zone in ZONES}
     result: dict[str, Any] = inside("parse", env=env).result
     return result
@@ -55,7 +69,8 @@ def parsed(inside: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory)
 
 def test_each_project_has_its_dags_and_a_broken_file_harms_no_other(parsed: dict[str, Any]) -> None:
     what = ("stage", "build_candidate", "release", "recall")
-    assert set(parsed["dags"]) == {f"{project}__{dag}" for project in (NAME, "nightly") for dag in what}
+    wanted = {f"{project}__{dag}" for project in (NAME, "nightly", "asks") for dag in what} | {"asks__retrieve"}
+    assert set(parsed["dags"]) == wanted
 
 
 def test_a_refused_project_file_is_an_import_error_that_names_file_and_line(parsed: dict[str, Any]) -> None:
@@ -63,6 +78,8 @@ def test_a_refused_project_file_is_an_import_error_that_names_file_and_line(pars
     (said,) = parsed["errors"].values()
     assert "broken.toml:7: project.typo: unknown key" in said
     assert re.search(r"notcron\.toml:\d+: stage\.schedule: ", said)
+    line = int(re.search(r"badcron\.toml:(\d+): retrieve\.schedule: ", said)[1])  # type: ignore[index]
+    assert line > 100, "that of its own section, at the end of the file"
 
 
 def test_a_project_that_nobody_approved_has_a_recall_and_nothing_else_and_is_named(
@@ -137,6 +154,17 @@ def test_recall_takes_an_order_s_id_and_nothing_else(parsed: dict[str, Any]) -> 
     assert set(dag["params"]) == {"project", "recall"}
     assert dag["params"]["recall"]["pattern"] == "^x-[0-9a-f]{24}$"
     assert (dag["woken_by"], dag["cron"], tasks["withdraw"]["pool"]) == ([], None, "tre_publish")
+
+
+def test_retrieve_waits_without_holding_a_slot_and_takes_no_more_than_a_file_s_name(parsed: dict[str, Any]) -> None:
+    dag = parsed["dags"]["asks__retrieve"]
+    tasks = dag["tasks"]
+    assert dag["cron"] == "30 19 * * *" and dag["max_active_runs"] == 1
+    assert [tasks[name]["pool"] for name in ("find", "fetch", "reconcile")] == ["tre_pacs", "tre_pacs", "default_pool"]
+    assert tasks["fetch"]["mapped"] and "fetch" in tasks["find"]["downstream"]
+    assert tasks["fetch"]["downstream"] == ["reconcile"]
+    pattern = dag["params"]["cohort"]["pattern"]
+    assert re.search(pattern, "2024-01.csv") and not re.search(pattern, "../x.csv") and not re.search(pattern, "LID 1")
 
 
 def test_no_run_can_succeed_over_a_failed_task(parsed: dict[str, Any]) -> None:
