@@ -20,10 +20,11 @@ from pipeline.dicom.file import Scan
 from pipeline.dicom.scan import LITTLE_IMPLICIT, LONG, MAX_DEPTH, TEXT, Element, Encoding, read_items, read_level
 from pipeline.model import Reason, Refusal
 
-CHARACTER_SET = 0x00080005
+CHARACTER_SET, PIXEL_REPRESENTATION = 0x00080005, 0x00280103
 UID = re.compile(rb"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 _DIGITS = re.compile(rb"[0-9+\-.eE \\\0]*")
-NUMBER = {b"DS": _DIGITS, b"IS": _DIGITS, b"AS": re.compile(rb"([0-9]{3}[DWMY] *\\?)*\0?")}
+_DECIMALS = re.compile(rb"[0-9+\-.,eE \\\0]*")        # some devices write a comma: no number by PS3.5, and no text
+NUMBER = {b"DS": _DECIMALS, b"IS": _DIGITS, b"AS": re.compile(rb"([0-9]{3}[DWMY] *\\?)*\0?")}
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")      # all but TAB, LF, FF, CR, ESC (PS3.5 6.1.3)
 _PLAIN = frozenset(b"AT FD FL SL SS SV UL US UV".split())
 _MOVES = frozenset({Op.DATE, Op.DATETIME, Op.TIME})
@@ -90,13 +91,19 @@ class Work:
             out.sort()
         return out
 
-    @staticmethod
-    def _unknown(element: Element, act: Act, encoding: Encoding) -> bytes:
-        """Return the VR of an element that stands as UN. Raises Refusal for any other wrong VR."""
+    def _unknown(self, element: Element, act: Act, encoding: Encoding) -> bytes:
+        """Return the VR of an element that stands as UN. Raises Refusal for any other wrong VR.
+
+        Of US or SS the file's Pixel Representation says which (PS3.3 C.7.6.3.1.1).
+        """
         tag, vr, *_ = element
-        if vr != b"UN" or len(act.vrs) != 1 or encoding.big or act.op is Op.PIXELS:
-            raise Refusal(Reason.VR_MISMATCH, tag)
-        return act.vr
+        if vr == b"UN" and not encoding.big and act.op is not Op.PIXELS:
+            if len(act.vrs) == 1:
+                return act.vr
+            signed = self.source.value(PIXEL_REPRESENTATION)
+            if act.vrs == {b"US", b"SS"} and signed in (b"\0\0", b"\1\0"):
+                return b"SS" if signed == b"\1\0" else b"US"
+        raise Refusal(Reason.VR_MISMATCH, tag)
 
     def check(self, vr: bytes, raw: bytes, tag: int) -> None:
         """Refuse a kept value that cannot be what its VR says: text hides in numbers otherwise."""

@@ -302,3 +302,25 @@ def test_signed_samples_repeat_their_sign_above_the_stored_bits(tmp_path: Path) 
             assert refused(buffer.getvalue(), tmp_path) is Reason.OVERLAY_IN_PIXELS
         else:
             assert (run(buffer.getvalue(), tmp_path).pixel_array == -1000).all()
+
+
+@pytest.mark.parametrize(("signed", "vr"), [(0, "US"), (1, "SS")])
+def test_of_two_vrs_an_unknown_one_is_what_the_pixels_are(signed: int, vr: str, tmp_path: Path) -> None:
+    """PS3.3 C.7.6.3.1.1: padding is signed where pixels are."""
+    data = files.mammogram(PixelPaddingValue=7, pixels=False)
+    data = unknown(data, b"\x28\0\x20\1", b"US", b"\7\0")
+    represented = b"\x28\0\3\1US\2\0"
+    assert represented in data
+    ours = run(data.replace(represented + b"\0", represented + bytes([signed])), tmp_path)
+    assert (ours["PixelPaddingValue"].VR, ours.PixelPaddingValue) == (vr, 7)
+    assert refused(data.replace(represented + b"\0", represented + b"\2"), tmp_path) is Reason.VR_MISMATCH
+
+
+def test_a_decimal_comma_is_neither_text_nor_a_number(tmp_path: Path) -> None:
+    """Some devices write two filters' thicknesses so; the tables will say that it is no number."""
+    data = files.mammogram().replace(b"\x18\0\x60\0DS\x02\x0029", b"\x18\0\x60\0DS\x02\x009,")
+    assert run(data, tmp_path).get_item("KVP").value.strip() == b"9,"
+    whole = b"\x20\0\x13\0IS\x02\x00"          # Instance Number
+    at = files.mammogram().index(whole) + len(whole)
+    data = files.mammogram()[:at] + b"1," + files.mammogram()[at + 2:]
+    assert refused(data, tmp_path) is Reason.VALUE_MALFORMED
