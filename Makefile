@@ -51,6 +51,9 @@ bench-airflow: .stamps/install  ## what Airflow costs beside the steps it runs, 
 bench-tables: .stamps/install  ## a million instances through curate and validate, beside the same checks by hand in DuckDB
 	@exec $(BIN)/python -m infra.bench_tables
 
+bench-retrieve: .stamps/install  ## images received by tre listen, DCMTK's storescp and Orthanc, from the same senders; writes docs/benchmarks/retrieve.*
+	@exec $(BIN)/python -m infra.bench_retrieve
+
 lock: .stamps/install  ## resolve requirements/*.txt again; pins stay unless pyproject.toml moves them
 	$(LOCK) pyproject.toml --output-file requirements/run.txt
 	$(LOCK) pyproject.toml --extra dev --constraint requirements/run.txt --output-file requirements/dev.txt
@@ -84,4 +87,4 @@ clean:  ## remove what the demo and the benchmarks left; the environments stay
 	@.venv-s3/bin/python -m pip $(PIP_INSTALL) --require-hashes -r requirements/demo-s3.txt
 	@touch $@
 
-.PHONY: help install demo test prove check bench bench-scale bench-tables bench-airflow lock docs clean
+.PHONY: help install demo test prove check bench bench-scale bench-tables bench-airflow bench-retrieve lock docs clean

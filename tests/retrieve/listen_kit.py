@@ -92,6 +92,11 @@ class Running:
         store = open_store(self.config.zones.landing, "landing")
         return {entry.key: store.read(entry.key) for entry in store.list()}
 
+    def peak(self) -> int:
+        """The most memory that the process has held, in bytes."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
     def kill(self) -> None:
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -111,13 +116,28 @@ def here(folder: Path, **options: Any) -> Iterator[Running]:
             assert not thread.is_alive()
 
 
+# A disk without room, for as long as the file named in FULL is there.
+_PROCESS = """
+import os
+real = os.statvfs
+def statvfs(path):
+    found = list(real(path))
+    found[4] = 0 if os.path.exists(os.environ["FULL"]) else found[4]
+    return os.statvfs_result(found)
+os.statvfs = statvfs
+from pipeline.cli.main import main
+main()
+"""
+
+
 @contextmanager
 def apart(folder: Path, **options: Any) -> Iterator[Running]:
-    """`tre listen` in a process of its own."""
-    command = [sys.executable, "-c", "from pipeline.cli.main import main; main()", "listen",
-               str(project(folder, **options))]
+    """`tre listen` in a process of its own. While the file folder/full is there, its disk has no room."""
+    path = project(folder, **{"free_bytes": 1, **options})
+    command = [sys.executable, "-c", _PROCESS, "listen", str(path)]
     with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True,
+                                   env={**os.environ, "FULL": str(folder / "full")})
     try:
         said = process.stdout.readline()        # type: ignore[union-attr]
         found = re.match(r"listening on port (\d+)", said)
@@ -212,9 +232,13 @@ class Sender:
         """Read a response; return its status."""
         said = self.pdu()
         assert said[0] == 4
-        self.comment = said[said.index(b"\0\0\2\x09") + 8:][:64] if b"\0\0\2\x09" in said else b""
-        status: int = struct.unpack_from("<H", said, said.index(b"\0\0\0\x09\2\0\0\0") + 8)[0]
-        return status
+        found, at = {}, 12
+        while at < len(said):
+            _, element, length = struct.unpack_from("<HHL", said, at)
+            found[element] = said[at + 8:at + 8 + length]
+            at += 8 + length
+        self.comment = found.get(0x0902, b"")
+        return int.from_bytes(found[0x0900], "little")
 
     def release(self) -> None:
         self.socket.sendall(bytes((5, 0, 0, 0, 0, 4, 0, 0, 0, 0)))
