@@ -192,7 +192,7 @@ def _ask_groups(part: _Part) -> None:
     query = part.tables.sql(part.name, _columns(part))
     deals = -(-part.tables.rows(part.name) // relations.DEAL) or 1
     for deal in range(deals):
-        data, rows = part.tables.whole(
+        data, rows = part.tables.alike(
             f"SELECT * FROM ({query}) WHERE hash({key}) % {deals} = {deal}" if deals > 1 else query)  # noqa: S608
         part.ask(data, rows)
 

@@ -52,6 +52,7 @@ class Relations:
     def __init__(self, given: Mapping[str, pa.Table | Path]) -> None:
         self._given = dict(given)
         self._rows: dict[str, int] = {}
+        self._columns: dict[str, list[str]] = {}
         self._unique: dict[str, bool] = {}
         self._computed: dict[str, dict[str, tuple[str, str]]] = {}
 
@@ -135,6 +136,17 @@ class Relations:
         """Return all that the query gives as one frame, and its last column."""
         return _split(self.query(query))
 
+    def alike(self, query: str) -> tuple[pd.DataFrame, np.ndarray[Any, Any]]:
+        """Return the same for questions of equality alone: a number in place of each text, the same for the same."""
+        import pyarrow as pa
+
+        table = self.query(query)
+        for place, column in enumerate(table.columns):
+            if pa.types.is_string(column.type):
+                codes = column.combine_chunks().dictionary_encode().indices
+                table = table.set_column(place, table.column_names[place], codes)
+        return _split(table)
+
     def many(self, name: str, columns: Sequence[str], sample: int) -> dict[str, int]:
         """Return how many values each of these columns of the table itself has in its first rows."""
         def count(column: str) -> int:
@@ -163,6 +175,7 @@ class Relations:
             f"SELECT *, row_number() OVER () - 1 AS {ROW} FROM ({query})")
         self._given[name] = Path()
         self._rows.pop(name, None)
+        self._columns.pop(name, None)
         self._computed.clear()
 
     def give(self, name: str, table: pa.Table) -> None:
@@ -170,6 +183,7 @@ class Relations:
         self._db.register("_given", table)
         self._db.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS SELECT * FROM _given")  # noqa: S608
         self._db.unregister("_given")
+        self._columns.pop(name, None)
 
     def types(self, name: str) -> dict[str, str]:
         """Return DuckDB's type of each of the table's own columns."""
@@ -183,7 +197,10 @@ class Relations:
         return self.query(query)[0][0].as_py()
 
     def _own(self, name: str) -> list[str]:
-        return [c for c in self.query(f"SELECT * FROM {quoted(name)} LIMIT 0").column_names if c != ROW]  # noqa: S608
+        if name not in self._columns:
+            found = self.query(f"SELECT * FROM {quoted(name)} LIMIT 0")  # noqa: S608
+            self._columns[name] = [c for c in found.column_names if c != ROW]
+        return self._columns[name]
 
     def _definitions(self, name: str) -> dict[str, tuple[str, str]]:
         out: dict[str, tuple[str, str]] = {}

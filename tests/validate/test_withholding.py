@@ -38,7 +38,7 @@ def test_withheld_images_go_and_the_rest_passes(tmp_path):
     second = build(store, "x", plan, without=found.withheld, dropped=found.dropped)
     everything = {f"2.25.3{n:02}" for n in range(24)}
     assert set(second["instances"]["sop_instance_uid"].to_pylist()) == everything - set(found.withheld)
-    left_images = images(store, "x", plan, without=found.withheld)
+    left_images = images(store, "x", plan, without=found.withheld)["images"]
     assert left_images["path"].to_pylist() == second["instances"]["path"].to_pylist()
     left = validate(second, SUITES)
     assert (left.critical, left.withheld) == ([], {})
