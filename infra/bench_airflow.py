@@ -1,9 +1,10 @@
 """`make bench-airflow`: what Airflow costs beside the steps that it runs.
 
-One landing of small synthetic images is staged, built and published twice: by `tre run`, and by a real Airflow
-(LocalExecutor, SQLite) whose DAGs call the same steps. CPU is user and system time of every process of either, those
-that have ended too. What Airflow takes to start and what it takes while it waits are measured apart from the run.
-Both releases must be the same bytes. Writes docs/benchmarks/airflow.md and its plot; JSON lines in .bench/.
+One landing of small synthetic images is staged, built and published three times: by `tre run`, by a real Airflow
+(LocalExecutor, SQLite) whose DAGs call the same steps, and by `tre run` again. CPU is user and system time of every
+process of either, those that have ended too. What Airflow takes to start and what it takes while it waits are measured
+apart from the run. All releases must be the same bytes. Writes docs/benchmarks/airflow.md and its plot; JSON lines in
+.bench/.
 """
 
 from __future__ import annotations
@@ -214,17 +215,17 @@ def bench(instances: int, below: Path) -> dict[str, Any]:
         text = (folder / "project.toml").read_text()
         (folder / "project.toml").unlink()
         found, manifests = {}, {}
-        for way in ("steps", "airflow"):
+        for way in ("steps", "airflow", "again"):       # `tre run` before and after: a machine has its moods
             project = folder / way / "project.toml"
             project.parent.mkdir()
             for beside in ("crosswalk.csv", "permitted.csv", "episodes.csv", f"{NAME}.key"):
                 os.link(folder / beside, project.parent / beside)
             project.write_text(re.sub(r'/(work|candidate|release)"$', rf'/{way}/\1"', text, flags=re.M))
-            found[way] = measured(way, project, folder / way)
+            found[way] = measured("steps" if way == "again" else way, project, folder / way)
             print(f"  {way}: {found[way]['cpu_s']:.1f} CPU s", file=sys.stderr, flush=True)
             manifests[way] = [p.read_bytes() for p in (folder / way / "release").glob("*/releases/*/manifest.json")]
-        if manifests["steps"] != manifests["airflow"] or len(manifests["steps"]) != 1:
-            raise SystemExit("the two ways did not end with the same release")
+        if any(made != manifests["steps"] for made in manifests.values()) or len(manifests["steps"]) != 1:
+            raise SystemExit("not every way ended with the same release")
         images = json.loads(manifests["steps"][0])["images"]["count"]
         if images != instances:
             raise SystemExit(f"{images} images of {instances} were published")
@@ -233,13 +234,15 @@ def bench(instances: int, below: Path) -> dict[str, Any]:
 
 # ---- the page ----------------------------------------------------------------------------------------------------
 def page(line: dict[str, Any]) -> str:
-    steps, air = line["steps"], line["airflow"]
-    more = air["run_s"] - steps["cpu_s"]
+    steps, again, air = line["steps"], line["again"], line["airflow"]
+    alone = (steps["cpu_s"] + again["cpu_s"]) / 2
+    more = air["run_s"] - alone
     share = more / air["run_s"]
     idle = air["idle_s"] / air["idle_wall_s"]
-    each = steps["cpu_s"] / line["instances"]
+    each = alone / line["instances"]
     rows = [("`tre run`", steps["cpu_s"], steps["wall_s"], steps["one_mib"], steps["all_mib"]),
-            ("the same by Airflow", air["run_s"], air["run_wall_s"], air["one_mib"], air["all_mib"])]
+            ("the same by Airflow", air["run_s"], air["run_wall_s"], air["one_mib"], air["all_mib"]),
+            ("`tre run` again", again["cpu_s"], again["wall_s"], again["one_mib"], again["all_mib"])]
     body = [f"| {name} | {used:.1f} | {wall:.0f} | {one:.0f} | {every:.0f} |" for name, used, wall, one, every in rows]
     split = [f"| {name} | {seconds:.1f} |" for name, seconds in
              sorted(air["by_process"].items(), key=lambda pair: -pair[1])]
@@ -247,10 +250,11 @@ def page(line: dict[str, Any]) -> str:
         "# What Airflow costs", "",
         f"`make bench-airflow`: {line['instances']:,} synthetic mammograms of 3 kB, staged, built, approved and "
         "published by `tre run`, and from the same landing by a real Airflow (LocalExecutor, SQLite) into zones of its "
-        f"own. Both releases are the same bytes. {pages.of(line)}", "",
+        f"own; then by `tre run` again. All releases are the same bytes. {pages.of(line)}", "",
         "| | CPU s | wall s | largest process, MiB | all processes, MiB |", "| --- | ---: | ---: | ---: | ---: |",
         *body, "",
-        f"**Airflow's share of the run is {share:.0%}**; the aim is at most {MOST_SHARE:.0%}. It is {more:.1f} CPU "
+        f"**Airflow's share of the run is {share:.0%}** (over the mean of both runs without it); the aim is at most "
+        f"{MOST_SHARE:.0%}. It is {more:.1f} CPU "
         f"seconds over {air['tasks']} tasks, {more / air['tasks']:.2f} a task, whatever the tasks do: a shard is one "
         f"task, whether it holds ten images or 20,000. At {each * 1000:.1f} ms an image, small as these are, the aim "
         f"is met from {round(more * (1 / MOST_SHARE - 1) / each, -3):,.0f} images a run.", "",
@@ -264,7 +268,8 @@ def page(line: dict[str, Any]) -> str:
 
 
 def plot(line: dict[str, Any]) -> str:
-    steps, by = line["steps"]["cpu_s"], line["airflow"]["by_process"]
+    steps = (line["steps"]["cpu_s"] + line["again"]["cpu_s"]) / 2
+    by = line["airflow"]["by_process"]
     parts = {"the steps": [steps, min(steps, by["tasks"])], "around the tasks": [0, max(0.0, by["tasks"] - steps)],
              "scheduler": [0, by["scheduler"]], "API server": [0, by["api-server"]],
              "DAG processor": [0, by["dag-processor"]]}
