@@ -22,6 +22,7 @@ from pipeline.cli import (
     flow,
     ledger,
     listen,
+    pacs,
     quarantine,
     recall,
     recipe,
@@ -67,6 +68,7 @@ def _root(
 
 
 flow.register(app)
+app.add_typer(pacs.app, name="pacs")
 app.command("retrieve", epilog=retrieve.EXAMPLES)(retrieve.retrieve)
 app.command("status", epilog=status.EXAMPLES)(status.status)
 app.command("ledger", epilog=ledger.EXAMPLES)(ledger.ledger)

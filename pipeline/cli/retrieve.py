@@ -19,8 +19,11 @@ EXAMPLES = examples(
     "tre retrieve cohort.csv --project PROJECT.toml --find-only     what PACS has of them; no image moves",
     "tre retrieve cohort.csv --project PROJECT.toml                 again after any stop: nothing is asked for twice",
     "tre retrieve cohort.csv --project PROJECT.toml --again         once more for what did not come whole",
+    "tre retrieve cohort.csv --project PROJECT.toml --dose-reports  doses, and not one image",
     "tre retrieve status --project PROJECT.toml",
 )
+DOSE_REPORTS = ("X-Ray Radiation Dose SR Storage", "Enhanced X-Ray Radiation Dose SR Storage",
+                "Radiopharmaceutical Radiation Dose SR Storage", "Patient Radiation Dose SR Storage")
 WHY = {"quiet_hours": "quiet hours of the PACS", "studies_an_hour": "no more studies an hour by the project file",
        "pacs_failing": "the PACS failed several times; it is left in peace", "not_reached": "the PACS was not reached"}
 
@@ -34,6 +37,9 @@ def retrieve(
         Path, typer.Option("--project", metavar="PROJECT.toml", help="The project file.", show_default=False)
     ],
     find_only: Annotated[bool, typer.Option("--find-only", help="Ask what PACS has, and stop there.")] = False,
+    dose_reports: Annotated[
+        bool, typer.Option("--dose-reports", help="Dose reports alone: what was done, without an image.")
+    ] = False,
     again: Annotated[bool, typer.Option("--again", help="Ask once more for studies that did not come whole.")] = False,
     anew: Annotated[
         int, typer.Option("--anew", metavar="N", min=0, help="Ask PACS anew what it has: 1 the second time, 2 …")
@@ -55,6 +61,8 @@ def retrieve(
         return
     from pipeline import steps
 
+    if dose_reports:
+        config = reports_alone(config)
     found = steps.ask_pacs(config, cohort=cohort, attempt=anew, wait=wait)
     if found["why"]:
         _later(found)
@@ -70,6 +78,15 @@ def retrieve(
         print(f"{done['left']:,} studies left. Waiting {_span(done['wait_seconds'])}: {WHY[done['why']]}.", flush=True)
         time.sleep(min(done["wait_seconds"], 600) + 0.1)
     _close(config, steps.reconcile(config, found["retrieval"]))
+
+
+def reports_alone(config: ProjectConfig) -> ProjectConfig:
+    """Return the project asking for dose reports and for nothing else (PS3.6: X-Ray and other Radiation Dose SR)."""
+    from pipeline.retrieve.run import settings
+
+    asked = settings(config)
+    only = asked.only.model_copy(update={"sop_classes": DOSE_REPORTS, "modalities": ("SR",)})
+    return config.model_copy(update={"retrieve": asked.model_copy(update={"only": only})})
 
 
 def say_found(found: dict[str, Any]) -> None:

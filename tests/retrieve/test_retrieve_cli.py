@@ -57,3 +57,38 @@ def test_in_quiet_hours_it_says_for_how_long(shelf: kit.Shelf, tmp_path: Path) -
         file = kit.project_file(tmp_path, **options(pacs, quiet_hours=["mon-sun 00:00-24:00"]))
         done = tre("retrieve", tmp_path / "cohort.csv", "--project", file, "--no-wait")
     assert done.exit_code == 0 and "quiet hours" in done.output and not pacs.asked
+
+
+def test_dose_reports_alone(shelf: kit.Shelf, tmp_path: Path) -> None:
+    (tmp_path / "cohort.csv").write_text("local_id,issuer\nLID1001,HOSP-A\n")
+    with serving(shelf.images) as pacs:
+        file = kit.project_file(tmp_path, **options(pacs))
+        done = tre("retrieve", tmp_path / "cohort.csv", "--project", file, "--dose-reports")
+    assert done.exit_code == 0, done.output
+    assert len(list((tmp_path / "landing").rglob("*.dcm"))) == 1
+    assert [entry[1] for entry in pacs.asked if entry[0] == "get"] == ["SERIES"]
+
+
+def people(n: int, number: int, **options: Any) -> list[kit.Image]:
+    return [kit.image(patient_id=f"P{number}{k}", accession=f"A{number}{k}", pixels=False, **options)
+            for k in range(n)]
+
+
+def test_a_count_needs_no_image_and_keeps_small_groups_back(tmp_path: Path) -> None:
+    images = people(12, 1, study_date="20200101") + people(10, 2, study_date="20210101")
+    images += people(3, 3, study_date="20220101") + people(11, 4, study_date="20220101", manufacturer="SIEMENS")
+    (tmp_path / "cohort.csv").write_text(
+        "date_from,date_to,modality\n" + "".join(f"{year}-01-01,{year}-01-01,MG\n" for year in range(2020, 2023)))
+    with serving(images) as pacs:
+        file = kit.project_file(tmp_path, **options(pacs))
+        assert tre("retrieve", tmp_path / "cohort.csv", "--project", file, "--find-only").exit_code == 0
+    assert not (tmp_path / "landing").exists()
+    by_year = tre("pacs", "count", file, "--by", "year").output
+    assert re.search(r"2020\W+12\W+12\W+12\W", by_year) and re.search(r"2022\W+14\W+14\W+14\W", by_year)
+    both = tre("pacs", "count", file, "--by", "year", "--by", "manufacturer").output
+    assert re.search(r"2022\W+GE MEDICAL SYSTEMS\W+<10\W", both)
+    assert re.search(r"2021\W+GE MEDICAL SYSTEMS\W+<10\W", both), "else the small group could be had by subtraction"
+    assert re.search(r"2022\W+SIEMENS\W+11\W", both)
+    alone = tre("pacs", "count", file, "--by", "manufacturer", "--only", "year=2022").output
+    assert re.search(r"SIEMENS\W+<10\W", alone) and "14" not in alone, "of two groups both are kept back"
+    assert tre("pacs", "count", file, "--by", "name").exit_code
