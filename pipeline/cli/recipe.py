@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli import recipe_coverage
 from pipeline.cli.show import examples
 from pipeline.errors import RecipeRefused
 
 app = typer.Typer(no_args_is_help=True, help="Read de-identification recipes strictly.")
+app.add_typer(recipe_coverage.app)
 
 
 @app.command(
@@ -23,10 +25,10 @@ def lint(files: Annotated[list[Path], typer.Argument(help="Recipe files.", show_
     A recipe that says `# behind:` is read with those it stands behind; the others are read together, as one set.
     Concept rules for structured reports (.toml) are read as strictly. Ends with 11 where a recipe is refused.
     """
-    from pipeline.deidentify import concepts, linter
+    from pipeline.deidentify import concepts, header, linter
 
     recipes, rules = concepts.split([str(file) for file in files])
-    findings = dict.fromkeys(finding for one in linter.sets(recipes) for finding in linter.lint(one))
+    findings = dict.fromkeys(finding for one in header.sets(recipes) for finding in linter.lint(one))
     flaws = [flaw for file in rules for flaw in concepts.lint(file)]
     for f in findings:
         print(f"{f.file}:{f.line}: {f.rule}\n    deid: {f.deid_does}\n    mend: {f.mend}")

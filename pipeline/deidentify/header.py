@@ -5,14 +5,16 @@
     # claims: Retain Patient Characteristics Option
 
 One name a line. To deid they are comments. So is a misspelt one: then it says nothing, and a weaker rule is refused, or
-the project file has to name the SOP classes. Pure.
+the project file has to name the SOP classes.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from pipeline.deidentify.language import Finding
 from pipeline.deidentify.profile import BASIC, OPTIONS
@@ -63,6 +65,32 @@ def read_header(text: str, file: str) -> tuple[Header, list[Finding]]:
         else:
             said[word][name] = None
     return Header(tuple(said["for"]), tuple(said["behind"]), tuple(said["claims"])), findings
+
+
+def of(path: Path) -> Header:
+    """Return what a recipe says of itself; nothing where it cannot be read."""
+    try:
+        return read_header(path.read_text(encoding="utf-8"), path.name)[0]
+    except (OSError, UnicodeDecodeError):
+        return Header()
+
+
+def sets(paths: Iterable[str | Path]) -> list[list[Path]]:
+    """Return recipes as the sets they are read in: one that says `# behind:` stands behind the files it names, given
+    here or beside it; the others make one set, in the order given."""
+    given = [Path(path) for path in paths]
+    found = [with_behind([path], given) for path in given if of(path).behind]
+    together = [path for path in given if not of(path).behind]
+    alone = [path for path in together if not any(path in one for one in found)]
+    return ([together] if alone else []) + found
+
+
+def with_behind(paths: Sequence[Path], given: Sequence[Path] = ()) -> list[Path]:
+    """Return the files of one set, those that they stand behind first, found among `given` or beside them."""
+    names = {path.name for path in paths}
+    behind = {name: next((one for one in given if one.name == name), path.with_name(name))
+              for path in paths for name in of(path).behind if name not in names}
+    return [*behind.values(), *paths]
 
 
 @cache

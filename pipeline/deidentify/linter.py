@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pipeline.deidentify import pixel_rules
+from pipeline.deidentify import header, pixel_rules
 from pipeline.deidentify.coverage import compare
-from pipeline.deidentify.header import Header, read_header
+from pipeline.deidentify.header import read_header
 from pipeline.deidentify.language import PRIVATE, Finding, RecipeSet, Rule, attribute, read_action
 from pipeline.deidentify.profile import confidentiality_profile
 from pipeline.errors import RecipeRefused
 
-__all__ = ["PRIVATE", "Finding", "RecipeSet", "Rule", "attribute", "confidentiality_profile", "lint", "read", "sets"]
+__all__ = ["PRIVATE", "Finding", "RecipeSet", "Rule", "attribute", "confidentiality_profile", "lint", "parse", "read"]
 
 
 def lint(paths: Iterable[str | Path]) -> list[Finding]:
@@ -33,28 +33,9 @@ def read(paths: Sequence[str | Path]) -> RecipeSet:
     return rules
 
 
-def sets(paths: Iterable[str | Path]) -> list[list[Path]]:
-    """Return recipes as the sets they are read in: one that says `# behind:` stands behind the files it names, given
-    here or beside it; the others make one set, in the order given."""
-    given = [Path(path) for path in paths]
-    together, found = [], []
-    for path in given:
-        behind = header(path).behind
-        if behind:
-            named = [next((one for one in given if one.name == name), path.with_name(name)) for name in behind]
-            found.append([*named, path])
-        else:
-            together.append(path)
-    alone = [path for path in together if not any(path in one for one in found)]
-    return ([together] if alone else []) + found
-
-
-def header(path: Path) -> Header:
-    """Return what a recipe says of itself; nothing where it cannot be read."""
-    try:
-        return read_header(path.read_text(encoding="utf-8"), path.name)[0]
-    except (OSError, UnicodeDecodeError):
-        return Header()
+def parse(paths: Iterable[str | Path]) -> RecipeSet:
+    """Return the rules of a set of recipes as far as they can be read, whatever stands against them."""
+    return _read(paths, ask_deid=False)[0]
 
 
 def _read(paths: Iterable[str | Path], *, ask_deid: bool) -> tuple[RecipeSet, list[Finding]]:
@@ -66,7 +47,7 @@ def _read(paths: Iterable[str | Path], *, ask_deid: bool) -> tuple[RecipeSet, li
         found, refused = _lint_file(path, first=not rules)
         findings += refused or (_check_against_deid(path, found) if ask_deid else [])
         rules += found
-        claims |= dict.fromkeys(header(path).claims)
+        claims |= dict.fromkeys(header.of(path).claims)
     whole = RecipeSet(tuple(rules), tuple(sorted(claims)))
     return whole, findings + _conflicts(rules) + _shared_groups(paths) + _weaker(whole)
 

@@ -16,8 +16,8 @@ from pipeline.model import Reason, Refusal
 ACQUIRED = frozenset({
     "1.2.840.10008.5.1.4.1.1.1.2", "1.2.840.10008.5.1.4.1.1.1.2.1",     # Digital Mammography, presentation, processing
     "1.2.840.10008.5.1.4.1.1.13.1.3",                                   # Breast Tomosynthesis
-    "1.2.840.10008.5.1.4.1.1.2",                                        # CT
-    "1.2.840.10008.5.1.4.1.1.4",                                        # MR
+    "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2",     # CT, multi-frame
+    "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4",     # MR, multi-frame
 })
 SOP_CLASS, IMAGE_TYPE, CONVERSION, BURNED_IN, RECOGNIZABLE = 0x00080016, 0x00080008, 0x00080064, 0x00280301, 0x00280302
 

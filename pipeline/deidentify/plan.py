@@ -15,11 +15,10 @@ from pathlib import Path
 from pipeline import layout
 from pipeline.config import ProjectConfig
 from pipeline.deidentify import concepts as concept_rules
-from pipeline.deidentify import devices, pixel_rules
+from pipeline.deidentify import devices, header, pixel_rules
 from pipeline.deidentify.concepts import Concepts
 from pipeline.deidentify.coverage import codes, compare
-from pipeline.deidentify.header import sop_classes
-from pipeline.deidentify.linter import PRIVATE, Rule, attribute, header, read
+from pipeline.deidentify.linter import PRIVATE, Rule, attribute, read
 from pipeline.deidentify.pixel_policy import DEFAULT as DEFAULT_POLICY
 from pipeline.deidentify.pixel_policy import Policy
 from pipeline.deidentify.pixel_rules import PixelRule
@@ -183,7 +182,8 @@ def load_plans(config: ProjectConfig) -> PlanSet:
         plan = compile_rules(rules, keep_times=config.deidentify.keep_times, concepts=concepts,
                              age_band_years=config.deidentify.age_band_years, terms=terms,
                              pixels=pixels, policy=policy)
-        named = use.sop_classes or [one for name in use.files for one in header(recipe_path(name, config)).sop_classes]
+        named = use.sop_classes or [name for file in use.files
+                                    for name in header.of(recipe_path(file, config)).sop_classes]
         if not named:
             raise ProjectFileError(f"{config.path}: a recipe set is for no SOP class.",
                                    hint="Name its sop_classes: no recipe of the set says `# for:`.")
@@ -222,7 +222,7 @@ def sop_class_uid(name: str, config: ProjectConfig) -> str:
     if name[:1].isdigit():
         return name
     try:
-        return sop_classes()[name.lower()]
+        return header.sop_classes()[name.lower()]
     except KeyError:
         raise ProjectFileError(f"{config.path}: a SOP class is named that PS3.6 does not have.",
                                hint="Write its UID, or its name as in PS3.6 Annex A.") from None
