@@ -84,6 +84,12 @@ class DosimetryRefused(TreError):
     code, exit_code = "dosimetry_refused", 16
 
 
+class RecipeFailed(TreError):
+    """A recipe set left an identifier on the answer key, lost what it claims, or a weakened one went unnoticed."""
+
+    code, exit_code = "recipe_failed", 18
+
+
 class AuditNotServed(TreError):
     """A recipe, or the project file, does not leave what an audit needs."""
 
