@@ -16,8 +16,9 @@ from pipeline.deidentify import concepts as concept_rules
 from pipeline.deidentify import mutants as made
 from pipeline.deidentify import pixel_rules, second_look
 from pipeline.deidentify.engine import Subject, rewrite
+from pipeline.deidentify.header import sets
 from pipeline.deidentify.keys import Key
-from pipeline.deidentify.linter import confidentiality_profile, read, sets
+from pipeline.deidentify.linter import confidentiality_profile, read
 from pipeline.deidentify.pixel_policy import Policy
 from pipeline.deidentify.plan import RECIPES, Op, Plan, compile_rules
 from pipeline.deidentify.pseudonyms import Pseudonyms
