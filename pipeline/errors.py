@@ -162,6 +162,12 @@ class RetrievalIncomplete(TreError):
     code, exit_code = "retrieval_incomplete", 28
 
 
+class CanarySurfaced(TreError):
+    """A canary came through de-identification with what was planted in it, or could not be sent through."""
+
+    code, exit_code = "canary_surfaced", 34
+
+
 class SuiteRefused(TreError):
     """An expectation suite is malformed or not all of it loaded."""
 

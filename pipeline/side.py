@@ -149,6 +149,13 @@ class Identifiable:
         return load_plans(self.config)
 
     @cached_property
+    def sentinels(self) -> Any:
+        """What the project's canaries carry."""
+        from pipeline.deidentify.sentinels import Sentinels
+
+        return Sentinels(self.pseudonyms, self.config.deidentify.date_shift_days)
+
+    @cached_property
     def terms(self) -> Any:
         """The approved terms of free text; none where the project names no list."""
         from pipeline.deidentify.terms import read

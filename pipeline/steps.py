@@ -142,6 +142,7 @@ def assemble(project: Project) -> Result:
     DosimetryRefused where the physicist's tables cannot be used.
     """
     from pipeline.deidentify import assemble as room
+    from pipeline.deidentify import canary as canaries
     from pipeline.stage import batches
 
     side = approved(project)
@@ -160,7 +161,9 @@ def assemble(project: Project) -> Result:
     identity = room.candidate_id(side.pseudonyms, config, parts, snapshot.id, digests)
     inventories = [layout.inventory(name, batch) for batch in batches.committed(side.work, name)]
     counts, held = room.survey(side.work, name, inventories, parts)
-    about = {"plan": side.plans.id, "engine": side.engine_version(), "recipes": list(side.plans.described),
+    canaries.absent(side.work, [layout.outcomes(name, part) for part in sorted(set(parts))], side.sentinels)
+    about = {"plan": side.plans.id, "canaries": side.sentinels.marks, "engine": side.engine_version(),
+             "recipes": list(side.plans.described),
              "method_codes": sorted({code[0] for plan in side.plans.plans.values() for code in plan.codes}),
              "short_names": room.short_names(side.work, name, parts),
              "suites": suites, "meaning": side.meaning(), "output_counts": side.output.counts,

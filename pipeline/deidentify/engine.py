@@ -221,6 +221,13 @@ def transform(
     return header, uids, items, work.emptied, treated
 
 
+def header_alone(source: Scan, plan: Plan, subject: Subject) -> bytes:
+    """Return the elements at the top that the plan leaves of an object, whatever its pixels need. Nothing of it may be
+    stored: it is for looking at."""
+    work = Work(source, plan, subject)
+    return b"".join(piece for _, piece in work.level(source.elements, source.head, source.encoding, 0))
+
+
 def _meta(sop_class: bytes, instance: bytes, syntax: bytes) -> bytes:
     """Return new file meta information (PS3.10 7.1); nothing of the old one stays."""
     elements = b"".join(element_bytes(tag, vr, value, LITTLE) for tag, vr, value in (

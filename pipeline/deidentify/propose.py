@@ -23,7 +23,7 @@ from pipeline.deidentify.plan import Op, PlanSet
 from pipeline.deidentify.terms import COLUMNS, LONGEST, Terms, flaw, normal
 from pipeline.deidentify.tokens import TOKEN_TAGS
 from pipeline.dicom.charset import decode, encodings
-from pipeline.dicom.file import CHUNK, Scan, scan
+from pipeline.dicom.file import CHUNK, Scan, scan, scan_of
 from pipeline.errors import NotFound, UsageError
 from pipeline.model import Refusal
 from pipeline.observe import track
@@ -155,11 +155,7 @@ def _header(landing: ObjectStore, key: str, size: int) -> Scan:
     with suppress(OSError):     # more is needed: there is no file to read it from
         return scan(-1, size, head, pixels=False)
     with landing.fetch(key) as path:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return scan(fd, os.fstat(fd).st_size, os.pread(fd, CHUNK, 0), pixels=False)
-        finally:
-            os.close(fd)
+        return scan_of(path)
 
 
 def _names(header: Scan, codecs: tuple[str, ...]) -> set[str]:

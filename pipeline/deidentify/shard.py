@@ -7,8 +7,9 @@ written to the zones is written by this one.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -16,14 +17,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline import layout
-from pipeline.deidentify import content, facts, second_look
+from pipeline.deidentify import canary, content, facts, second_look
 from pipeline.deidentify.dates import moment
-from pipeline.deidentify.engine import Subject, rewrite
+from pipeline.deidentify.engine import Subject, header_alone, rewrite
 from pipeline.deidentify.plan import PlanSet
 from pipeline.deidentify.pseudonyms import Pseudonyms
 from pipeline.deidentify.reports import Tally
+from pipeline.deidentify.sentinels import ISSUER, Sentinels
 from pipeline.dicom.charset import decode, encodings
-from pipeline.dicom.file import Scan
+from pipeline.dicom.file import Scan, scan_of
 from pipeline.errors import NotFound, TreError
 from pipeline.isolate import LIMITS, Clock, Limits, each
 from pipeline.model import REASONS, Reason, Refusal, Status
@@ -32,6 +34,7 @@ from pipeline.schemas import OUTCOMES
 from pipeline.storage import ObjectStore, open_store, tables
 
 Person = tuple[str, str]        # (issuer, id)
+CANARIES: Person = ("", "")     # a group of work that is nobody's
 LONGEST_TOKEN = 0xFFFE          # bytes of a name, id or address: what explicit VR can write
 
 
@@ -104,6 +107,7 @@ class _Answer:
     residual: dict[int, tuple[str, str, str]] = field(default_factory=dict)     # output's study, series, instance
     surprises: list[str] = field(default_factory=list)                          # names of types
     short: int = 0          # words of names that are too short to be searched for
+    canaries: list[canary.Sighting] = field(default_factory=list)
 
 
 def part_id(decided: Sequence[Decided], plans: PlanSet, pseudonyms: Pseudonyms) -> str:
@@ -121,6 +125,7 @@ def _fate(decided: Decided) -> str:
 def run(job: Job, work: ObjectStore, part: str, decided: Sequence[Decided]) -> dict[str, int]:
     """De-identify the shard's rows into part `part`; return counts by `status` or `status/reason`.
 
+    Canaries go first, through the same worker and the same plans, and leave nothing. Raises CanarySurfaced.
     Writes the DICOM files, content.parquet where it has reports, facts.parquet and, last, outcomes.parquet. Same rows,
     plan and key: same bytes.
     """
@@ -138,17 +143,28 @@ def run(job: Job, work: ObjectStore, part: str, decided: Sequence[Decided]) -> d
     def work_on(person: Person, clock: Clock, without: AbstractSet[int]) -> _Answer:
         if not stores:      # in the worker: a store's connections are not shared
             stores.append(open_store(job.landing.url, "landing", create=False))
+        if person == CANARIES:
+            return _Answer(canaries=list(_canaries(job, canaries, marks, scratch, clock, len(decided), without)))
         return _person(job, stores[0], scratch, person, people[person], decided, clock, without)
 
-    order = sorted(people)
+    marks = Sentinels(job.pseudonyms, job.date_shift_days)
+    classes = {row.row["sop_class_uid"] for row in decided if row.reason is None and row.person is not None}
+    canaries = canary.flock(job.plans.plans, classes, marks, sum(part.encode()))
+    seen: list[canary.Sighting] = []
+    order = [*([CANARIES] if canaries else []), *sorted(people)]
     # In the identifiable zone: until it is searched, an output may hold an identifier, and a kill may leave it there.
     with work.scratch() as scratch, closing(each(order, work_on, limits=job.limits)) as done:
         for person, answer in track(done, "de-identifying people", total=len(order)):
+            if person == CANARIES:
+                canary.judge(canaries, seen := answer.canaries)
+                continue
             for kind in answer.surprises:
                 event("deidentify.surprise", part=part, error=kind)
             _store(job, part, scratch, job.pseudonyms.person(*person), answer, outcomes, rows, kept, reports)
             for passed in answer.passed:
                 emptied.update(passed.emptied)
+        canary.silent(canaries, seen, {job.plans.plans[decided[n].row["sop_class_uid"]].id
+                                       for n, row in enumerate(outcomes) if row.get("output_key")})
         if reports:
             whole = scratch / "content.parquet"
             content.join(whole, [report[:4] for report in reports])
@@ -158,7 +174,7 @@ def run(job: Job, work: ObjectStore, part: str, decided: Sequence[Decided]) -> d
     job.candidate.settle()
     tables.write(work, layout.outcomes(job.project, part), tables.from_rows(OUTCOMES, outcomes))
     counts = Counter(f"{o['status']}/{o['reason']}" if o["reason"] else str(o["status"]) for o in outcomes)
-    event("deidentify.done", part=part, instances=len(outcomes), passed=len(rows))
+    event("deidentify.done", part=part, instances=len(outcomes), passed=len(rows), canaries=len(canaries))
     if emptied:
         event("deidentify.terms", part=part, **{f"emptied_{tag:08X}": n for tag, n in sorted(emptied.items())})
     if reports:
@@ -181,6 +197,37 @@ def _outcome(job: Job, decided: Decided) -> dict[str, Any]:
 def _refuse(outcome: dict[str, Any], reason: Reason, tag: int | None = None) -> None:
     outcome.update(status=Status.QUARANTINED.value, reason=reason.value, tag=f"{tag:08X}" if tag is not None else None,
                    output_sha256=None, output_bytes=None, output_key=None)
+
+
+def _canaries(
+    job: Job, canaries: Sequence[canary.Canary], marks: Sentinels, scratch: Path, clock: Clock, first: int,
+    without: AbstractSet[int],
+) -> Iterator[canary.Sighting]:
+    """In the worker: send the canaries through the engine, search what comes out, and throw it away."""
+    subject = Subject(marks.patient, job.pseudonyms, marks.days, job.pseudonyms.shift_seconds(marks.patient), ISSUER)
+    source, target = scratch / "canary", scratch / "canary.dcm"
+    for number, one in enumerate(canaries):
+        clock.start(first + number, len(one.data))
+        try:
+            if first + number in without:
+                raise Refusal(Reason.LIMIT_EXCEEDED)
+            source.write_bytes(one.data)
+            target.unlink(missing_ok=True)
+            try:
+                rewrite(source, target, one.plan, subject, expect=hashlib.sha256(one.data).digest())
+                out = target.read_bytes()
+            except Refusal:     # pixels that want a look of their own: the header is what a canary is for
+                out = header_alone(scan_of(source), one.plan, subject)
+            yield canary.Sighting(number, None, canary.told(one, marks.search(out)))
+        except Refusal as refusal:
+            yield canary.Sighting(number, refusal.reason)
+        except (TreError, OSError):
+            raise
+        except Exception:  # noqa: BLE001 - as an object's surprise: it went nowhere
+            yield canary.Sighting(number, Reason.ENGINE_FAILED)
+        finally:
+            target.unlink(missing_ok=True)
+    clock.stop()
 
 
 def _person(

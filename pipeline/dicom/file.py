@@ -10,6 +10,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from struct import error as StructError
 from struct import pack
 
@@ -92,6 +93,15 @@ def scan(fd: int, size: int, head: bytes, *, pixels: bool = True) -> Scan:
         inflated = Scan(len(head), head, syntax, encoding, meta, [], inflated=True)
         return _scan_body(-1, inflated, start)
     return _scan_body(fd, Scan(size, head, syntax, encoding, meta, []), start, pixels)
+
+
+def scan_of(path: Path) -> Scan:
+    """Scan a local file as far as its pixel data. Raises Refusal."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return scan(fd, os.fstat(fd).st_size, os.pread(fd, CHUNK, 0), pixels=False)
+    finally:
+        os.close(fd)
 
 
 def _scan_bare(fd: int, size: int, head: bytes) -> Scan:

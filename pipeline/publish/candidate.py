@@ -14,7 +14,7 @@ from typing import Any
 from pipeline import layout
 from pipeline.errors import CandidateFailed
 from pipeline.model import Status
-from pipeline.publish import checks, dictionary, docs, query, report
+from pipeline.publish import canaries, checks, dictionary, docs, query, report
 from pipeline.publish.files import SCHEMA_VERSION, canonical, put_same, read_json, sha256, sha256_of, stored
 from pipeline.publish.words import summary_lines
 from pipeline.storage import ObjectStore
@@ -94,6 +94,7 @@ def seal(
         _lists(file, images)
         doc["catalogue"] = {"file": layout.CATALOGUE, "rows": entry["rows"], "columns": len(entry["columns"])}
         words["tables"].append(entry)
+    canaries.absent(large.values(), plan.get("canaries", ()))
     back = sorted(withheld.items())
     held = pa.table(
         {"instance": pa.array([i for i, _ in back], pa.string()), "reason": pa.array([r for _, r in back], pa.string())}

@@ -64,6 +64,8 @@ def test_an_objects_own_surprise_quarantines_it_alone(staged, monkeypatch):
     real, calls = shard.rewrite, []
 
     def once(*args, **options):
+        if args[0].name == "canary":
+            return real(*args, **options)
         calls.append(1)
         if len(calls) == 1:
             raise ValueError("quotes a value")
@@ -109,7 +111,8 @@ def test_an_object_over_its_limits_is_quarantined_alone(staged, monkeypatch, hos
         if options["expect"] == digest and where == "rewrite":
             hostile()
         result = rewrite(*args, **options)
-        seen.append(result.source_sha256)
+        if args[0].name != "canary":        # they are no objects, and are not looked for
+            seen.append(result.source_sha256)
         return result
 
     def searching(*args):
