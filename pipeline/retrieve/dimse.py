@@ -20,6 +20,7 @@ from pipeline.retrieve import statuses
 from pipeline.retrieve.peer import RETURNED, Failed, Found, Level, Taker, Wanted
 
 FIND, MOVE, GET = (f"1.2.840.10008.5.1.4.1.2.2.{n}" for n in (1, 2, 3))
+VERIFICATION = "1.2.840.10008.1.1"
 SYNTAXES = tuple(f"1.2.840.10008.1.2{end}" for end in (
     ".1", "", ".4.90", ".4.91", ".4.70", ".4.80", ".4.81", ".4.50", ".4.51", ".4.57", ".5", ".1.99", ".4.201", ".4.202",
     ".4.203", ".2"))
@@ -162,6 +163,37 @@ class Dimse:
             return 0xA700
         finally:
             path.unlink(missing_ok=True)
+
+    # ---- what it can do: for assess.py ------------------------------------------------------------------------
+    def echo(self) -> None:
+        """Ask whether it is there (C-ECHO, PS3.4 annex A). Raises Failed."""
+        association = self._associate([(VERIFICATION, SYNTAXES[1::-1])])
+        try:
+            if code := self._status(association.send_c_echo(), association):
+                raise Failed(statuses.words(code, "echo"), code)
+        finally:
+            if association.is_established:
+                association.release()
+
+    def syntaxes(self, sop_class: str) -> list[str]:
+        """Return the transfer syntaxes in which it agrees to send a class by C-GET, in the order offered."""
+        association = self._associate([(GET, SYNTAXES[1::-1])], offered([sop_class]))
+        agreed = {str(c.transfer_syntax[0]) for c in association.accepted_contexts if c.abstract_syntax == sop_class}
+        association.release()
+        return [uid for uid in SYNTAXES if uid in agreed]
+
+    def together(self, most: int) -> int:
+        """Return how many associations it keeps open at a time, up to `most`; none of them asks anything."""
+        kept: list[Any] = []
+        try:
+            for _ in range(most):
+                kept.append(self._associate([(FIND, SYNTAXES[1::-1])]))
+        except Failed:
+            pass
+        finally:
+            for association in kept:
+                association.release()
+        return len(kept)
 
     # ---- listening -------------------------------------------------------------------------------------------
     def listen(self) -> None:

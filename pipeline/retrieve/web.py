@@ -93,6 +93,14 @@ class Web:
         return said
 
 
+    def resource(self, path: str, accept: str) -> int:
+        """Return how many bytes a resource below the service's URL has. Raises Failed."""
+        with _failures(), self._session.get(f"{self._url}{path}", headers={"Accept": accept},
+                                            timeout=self._seconds) as answer:
+            answer.raise_for_status()
+            return len(answer.content)
+
+
 @contextmanager
 def _failures() -> Iterator[None]:
     """Turn what the HTTP library raises, which may quote a URL with a value in it, into Failed."""
