@@ -121,7 +121,8 @@ class AskOfficer(ApprovalOperator):
         summary = run_step("candidate_summary", self.project_file, self.chosen["candidate"])
         if summary["digest"] != digest:
             raise ApprovalRefused("The candidate has changed since this run chose it.", hint="Start the DAG again.")
-        self.body = "\n".join(["```", *summary["lines"], "```"])
+        said = f"Read first, in full: {summary['page']}"
+        self.body = "\n".join([said, "", "```", *summary["lines"], "```"])
         field = Param(
             digest,
             "What is approved: the digest of the candidate's manifest.",

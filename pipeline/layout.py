@@ -312,6 +312,11 @@ def candidate_manifest(project: str, candidate: str) -> str:
     return f"{project}/candidates/{candidate}/candidate.json"
 
 
+def candidate_page(project: str, candidate: str) -> str:
+    """The officer's page: outside every digest."""
+    return f"{project}/candidates/{candidate}/candidate.html"
+
+
 def candidate_run(project: str, candidate: str) -> str:
     """Times, hosts and run ids: outside every digest."""
     return f"{project}/candidates/{candidate}/run.json"

@@ -85,6 +85,23 @@ def approved(project: Project) -> Identifiable:
     return side
 
 
+def signed(config: ProjectConfig) -> dict[str, Any]:
+    """Return who approved what the project runs, as the officer's page has it. What is not approved is told there."""
+    from pipeline.govern.approved import standing
+    from pipeline.publish.page import Signed
+
+    try:
+        found = standing(config, datetime.now(UTC).date())
+    except TreError as error:
+        return {"signed": [Signed(error.code, config.path.name, "", (), str(error))], "officers": "none"}
+    if found.officers is None:
+        return {}
+    keys = {name: officer.fingerprint for name, officer in found.officers.by_name.items()}
+    return {"officers": found.officers.sha256, "signed": [
+        Signed(v.run.kind, v.run.name, v.run.sha256, tuple((e.approver, keys[e.approver], str(e.expires))
+               for e in v.by), "" if v.approved else v.reason()) for v in found.verdicts]}
+
+
 def refused(config: ProjectConfig, error: TreError) -> None:
     """Enter in the audit log that a project was not run. The refusal stands whether or not it can be entered."""
     from pipeline.govern import audit_log

@@ -28,6 +28,7 @@ from pipeline.side import (
     curated_of,
     current_release,
     plan_of,
+    signed,
     suites_of,
     zone,
 )
@@ -248,15 +249,26 @@ def newest_candidate(project: Project) -> Result:
             "decision": standing(store, config.name, candidate)}
 
 
+def candidate_page(project: Project, candidate: str) -> Result:
+    """Write the page that an officer reads before answering (publish/page.py). Result: candidate, page (its URL)."""
+    from pipeline.publish.page import write
+
+    config = config_of(project)
+    key = write(zone(config, "candidate"), zone(config, "release"), config.name, candidate,
+                timeout_hours=config.approve.timeout_hours, **signed(config))
+    return {"candidate": candidate, "page": f"{config.zones.candidate}/{key}"}
+
+
 def candidate_summary(project: Project, candidate: str) -> Result:
-    """Return what an officer is shown of a candidate: its digest and about twenty lines."""
+    """Return what an officer is shown of a candidate: its digest, about twenty lines, and the URL of its page."""
     from pipeline.publish.candidate import digest, summary_lines
 
     config = config_of(project)
     store = zone(config, "candidate")
     manifest = json.loads(store.read(layout.candidate_manifest(config.name, candidate)))
     return {"candidate": candidate, "digest": digest(store, config.name, candidate),
-            "lines": summary_lines(manifest, current_release(config))}
+            "lines": summary_lines(manifest, current_release(config)),
+            "page": candidate_page(config, candidate)["page"]}
 
 
 def approve_files(project: Project, approver: str, private: Any, expires: date, files: Sequence[Any], *,

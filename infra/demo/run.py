@@ -10,6 +10,7 @@ Everything stands below .demo/, which each run makes anew. The totals must be th
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
@@ -18,11 +19,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +83,14 @@ def demo(up: ExitStack, root: Path, store: str, women: int) -> int:
     doctor(root, store)
     zones, variables = open_zones(up, root, store)
     project = root / "project" / f"{PROJECT}.toml"
-    paths = {"TRE_PROJECTS_DIR": str(project.parent), "TRE_KEY_DIR": str(root / "keys")}
+    paths = {"TRE_PROJECTS_DIR": str(project.parent), "TRE_KEY_DIR": str(root / "keys"),
+             "TRE_OFFICERS": str(root / "officers" / "officers.toml")}
     variables |= {**paths, **{f"TRE_DEMO_{zone.upper()}": url for zone, url in zones.items()}}
     os.environ |= variables
     flow = up.enter_context(airflow(root / "airflow", root / "logs", variables))
     say("Airflow: its database is being made")
     landed = make_landing(root, project, zones["landing"], women)
+    sign(root, project)
     flow.up()
     say(f"Airflow answers at {flow.url}")
     release_run = follow(flow, landed)
@@ -205,6 +210,25 @@ def make_landing(root: Path, project: Path, landing: str, women: int) -> int:
         landed = len(files)
     say(f"{landed:,} files have landed: {women:,} synthetic women, pydicom's real files, some hostile ones")
     return landed
+
+
+def sign(root: Path, project: Path) -> None:
+    """List the demo's officer and have them sign what the project runs, with a key that is then forgotten."""
+    from pipeline import steps
+    from pipeline.govern import approved, signatures
+
+    cfg = config.load(project)
+    with tempfile.TemporaryDirectory(prefix="tre-demo-officer-") as folder:
+        key = Path(folder) / f"{OFFICER}.key"
+        public = base64.b64encode(signatures.new_key(key)).decode()
+        listed = f'[[officer]]\nname = "{OFFICER}"\nkey = "{public}"\nprojects = ["{PROJECT}"]\n'
+        path = root / "officers" / "officers.toml"
+        path.parent.mkdir(mode=0o755)
+        path.write_text(f"schema_version = 1\n{listed}")
+        path.chmod(0o644)
+        done = steps.approve_files(cfg, OFFICER, signatures.load_key(key, str), date.today() + timedelta(30),
+                                   approved.chosen(cfg, ()))  # fmt: skip
+    say(f"{OFFICER} has signed the {done['files']} files that run: recipes, suites, the project file (tre approve)")
 
 
 def steps_of(total: int, what: str) -> Callable[[int], None]:

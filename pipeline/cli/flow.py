@@ -153,7 +153,8 @@ def build_all(config: ProjectConfig) -> Mapping[str, Any]:
     facts({f"  output table, line {line}": f"left out: {reason}" for line, reason in assembled["output_refused"]})
     _step("curate", lambda: steps.curate(config, assembled["candidate"]))
     validated = _step("validate", lambda: steps.validate(config, assembled["candidate"]))
-    facts({"  candidate": validated["candidate"], "  digest": validated["digest"]})
+    page = steps.candidate_page(config, validated["candidate"])["page"]
+    facts({"  candidate": validated["candidate"], "  digest": validated["digest"], "  to be read": page})
     return validated
 
 

@@ -17,6 +17,7 @@ from pipeline.cli import (
     approve,
     audit,
     audit_log,
+    candidate,
     doctor,
     find,
     flow,
@@ -76,6 +77,7 @@ app.add_typer(quarantine.app, name="quarantine")
 app.command("find", epilog=find.EXAMPLES)(find.find)
 app.add_typer(find.cohort, name="cohort")
 app.add_typer(audit_log.app, name="audit-log")
+app.add_typer(candidate.app, name="candidate")
 app.command("approve", epilog=approve.EXAMPLES)(approve.approve)
 app.command("recall", epilog=recall.EXAMPLES)(recall.recall)
 app.add_typer(recipe.app, name="recipe")

@@ -43,7 +43,7 @@ def html(
         plots=_plots(found, width),
         dictionary=dictionary,
         small=SMALL,
-        fates=_fates(candidate["counts"]),
+        fates=fates(candidate["counts"]),
         suites=_suites(results),
         makers=found.makers,
         devices=[_device(g, found.device_names) for g in found.devices],
@@ -143,7 +143,7 @@ def _device(group: Group, names: Mapping[str, str]) -> dict[str, Any]:
     return {"device": group.label, "name": name, "group": group, "medians": medians}
 
 
-def _fates(counts: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
+def fates(counts: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
     """Status, its words, its reasons; small counts kept back like small groups of people."""
     out = []
     for status in _STATUS:

@@ -111,6 +111,7 @@ def test_an_officer_sees_the_summary_and_the_digest_and_silence_means_reject(ran
     run = ran.of("release", 1)
     assert re.search(r"Candidate: c-[0-9a-f]{24}", run["body"])
     assert "Data steward" in run["body"]
+    assert re.search(r"Read first, in full: file://\S+/candidates/c-[0-9a-f]{24}/candidate\.html", run["body"])
     assert run["shown"] in json.dumps(run["xcoms"])
     assert run["defaults"] == ["Reject"]
 
