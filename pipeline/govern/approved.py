@@ -1,4 +1,4 @@
-"""Does everything that a project runs have its approval? Recipes, concept rules, terms, suites, the project file.
+"""Does everything that a project runs have its approval? Recipes, concept rules, suites, approved lists, its file.
 
 An approval is an entry of a TOML file in `infra/approvals/`, or in the directory that the project file names in
 `[approve] approvals`: which bytes, under which name, for which project, by whom, from when until when, and an Ed25519
@@ -37,7 +37,7 @@ PROJECT = "project"     # the kind of the project file: approved for its own pro
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A file that a project runs, by its `kind` (recipe, concepts, terms, suite, project) and `name` as named there."""
+    """A file that a project runs, by its `kind` (as in `runs`, or project) and `name` as named there."""
 
     kind: str
     name: str
@@ -112,8 +112,9 @@ def runs(config: ProjectConfig) -> list[Run]:
     for use in config.deidentify.recipes:
         for name in use.files:
             found["concepts" if name.endswith(".toml") else "recipe", name] = config.recipe(name)
-    if config.deidentify.terms:
-        found["terms", str(config.deidentify.terms)] = config.beside(config.deidentify.terms)
+    for kind, path in (("terms", config.deidentify.terms), ("devices", config.deidentify.pixels.devices)):
+        if path:
+            found[kind, str(path)] = config.beside(path)
     for folder in config.suite_folders():       # the later goes before the earlier, as for validate.suites
         found |= {("suite", path.name): path for path in sorted(folder.glob("*.json"))}
     return [Run(kind, name, _sha256(path)) for (kind, name), path in sorted(found.items())]

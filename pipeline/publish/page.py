@@ -20,7 +20,7 @@ from pipeline.publish.files import put_same, read_json, sha256, stored
 from pipeline.storage import ObjectStore, tables
 
 _SEVERITIES = ("critical", "warning", "info")
-_KINDS = ("project", "recipe", "concepts", "terms", "suite")
+_KINDS = ("project", "recipe", "concepts", "terms", "devices", "suite")
 GROUPS = "small_groups"     # the suite that judges them (validate/groups.py)
 
 

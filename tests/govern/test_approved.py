@@ -5,6 +5,7 @@ The projects here are no demos; their officers are the tests' own, and what is s
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -74,6 +75,39 @@ def test_what_a_project_runs_is_what_is_judged(project):
         == suite_digests(*made.suite_folders())
     assert ("project", "project.toml") in listed
     assert len(listed) == len(approved.runs(made))
+
+
+LISTS = {"terms": "terms.csv", "devices": "devices.csv"}
+
+
+def test_a_list_of_what_may_pass_runs_only_signed(project):
+    """Terms of free text, and devices whose images pass unread."""
+    text = project.read_text().replace("date_shift_days = 365", 'date_shift_days = 365\nterms = "terms.csv"')
+    project.write_text(text + '\n[deidentify.pixels]\ndevices = "devices.csv"\n')
+    for name in LISTS.values():
+        (project.parent / name).write_text("a list\n")
+    officers.sign(project, today=TODAY)
+    assert {v.run.kind: v.run.name for v in require(project).verdicts if v.run.kind in LISTS} == LISTS
+    for kind, name in LISTS.items():
+        (project.parent / name).write_text("another\n")
+        assert f"{name} ({kind}, " in refused(project)
+        (project.parent / name).write_text("a list\n")
+
+
+def test_every_file_that_decides_what_passes_is_signed():
+    """A new setting that names a file says here whether it decides, or is what is decided upon."""
+    decides = {"terms", "devices", "suites"}
+    data = {"list", "crosswalk", "file", "output", "factors"}
+    other = {"path", "approvals", "ca", "certificate", "key", "cohorts", "client_authority"}
+
+    def paths(model):
+        for name, field in model.model_fields.items():
+            if "Path" in str(field.annotation):
+                yield name
+            for inner in re.findall(r"pipeline\.config\.(\w+)", str(field.annotation)):
+                yield from paths(getattr(config, inner))
+
+    assert set(paths(config.ProjectConfig)) <= decides | data | other
 
 
 def test_nothing_runs_unsigned_and_everything_runs_signed(project):
