@@ -73,6 +73,12 @@ def _listen(folder: Path, port: int) -> Command:
     return [sys.executable, "-c", "from pipeline.cli.main import main; main()", "listen", str(project)], {}
 
 
+def _unflushed(folder: Path, port: int) -> Command:
+    command = _listen(folder, port)[0]
+    command[2] = "import os; os.fsync = lambda descriptor: None; " + command[2]
+    return command, {}
+
+
 def _storescp(folder: Path, port: int) -> Command:
     (folder / "landing").mkdir()
     return ["storescp", "--fork", "+B", "-od", str(folder / "landing"), "-aet", "TRE", str(port)], {}
@@ -100,6 +106,7 @@ def _pynetdicom(folder: Path, port: int) -> Command:
 
 RECEIVERS: dict[str, tuple[Callable[[Path, int], Command], str]] = {
     "tre listen": (_listen, "file and name flushed before each yes; named by SHA-256"),
+    "tre listen, unflushed": (_unflushed, "nothing flushed: not to be had, only to compare"),
     "storescp": (_storescp_tuned, "nothing flushed; `--fork +B`, `TCP_NODELAY=1` in its environment"),
     "storescp as installed": (_storescp, "nothing flushed; `--fork +B`: each answer waits for a late acknowledgement"),
     "Orthanc": (_orthanc, "file flushed (its default), index in SQLite"),
@@ -238,12 +245,14 @@ def page(lines: dict[str, dict[str, Any]], rounds: int) -> str:
             f"{RECEIVERS[name][1]} |"
             for name, one in lines.items()]
     ours = lines.get("tre listen")
-    told = []
-    for name in ("storescp", "storescp as installed"):
-        if ours and name in lines:
-            told.append(f"{ours['per_s'] / lines[name]['per_s']:.2f} × {name}")
-    aim = [f"- Aims: at least storescp's rate (`tre listen` is {', '.join(told)}), within {LIMIT} MB "
-           f"({ours['peak_mb']} MB)."] if ours and told else []
+    aim = []
+    if ours and {"storescp", "storescp as installed", "tre listen, unflushed"} <= lines.keys():
+        rate = {name: one["per_s"] for name, one in lines.items()}
+        aim = [f"- Aims: at least storescp's rate, within {LIMIT} MB ({ours['peak_mb']} MB). `tre listen` is "
+               f"{rate['tre listen'] / rate['storescp as installed']:.1f} × storescp as Debian installs it, and "
+               f"{rate['tre listen'] / rate['storescp']:.2f} × storescp with its delay taken away, which flushes "
+               f"nothing; without its own flushes it is {rate['tre listen, unflushed'] / rate['storescp']:.2f} × that. "
+               "Two flushes an image, and whoever else writes to the disk, are the difference."]
     return "\n".join([
         "# Being sent images", "",
         f"`make bench-retrieve`: {some['instances']:,} instances of {some['size'] / 1e6:.2f} MB over {ASSOCIATIONS} "
@@ -252,8 +261,8 @@ def page(lines: dict[str, dict[str, Any]], rounds: int) -> str:
         "| receiver | instances/s | range | MB/s | CPU ms an instance | peak MB | before it says yes |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |", *body, "",
         "![Instances a second](retrieve.svg)", "",
-        "- The senders share the cores with the receiver; `storescp --ignore` shows that they are not what bounds the "
-        "others.", *aim, ""])
+        "- The senders share the cores with the receiver. `storescp --ignore` tells what they can do at most: no "
+        "receiver's figure means more than that one.", *aim, ""])
 
 
 if __name__ == "__main__":
