@@ -16,7 +16,8 @@ DEMO_STORE ?= s3
 SIZE ?=
 TESTS ?= tests
 PYTEST_ARGS ?= -n 2 --dist loadgroup
-export KEEP DEMO_STORE SIZE
+ACCEPT ?=
+export KEEP DEMO_STORE SIZE ACCEPT
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +39,9 @@ check: .stamps/install  ## style, types, who may import whom, the recipes
 	@echo "== mypy";         $(BIN)/mypy --no-error-summary
 	@echo "== import rules"; $(BIN)/lint-imports --no-cache > .stamps/imports.txt || { cat .stamps/imports.txt; exit 1; }
 	@echo "== recipes";      $(BIN)/tre recipe lint deid_recipes/*
+
+golden: .stamps/install  ## which attributes of which outputs changed against the accepted ones (ACCEPT=1: accept today's)
+	@exec $(BIN)/python -m infra.golden
 
 bench: .stamps/install  ## time and memory of the engine beside a plain copy and deid; writes docs/benchmarks/engine.*
 	@exec $(BIN)/python -m infra.bench
@@ -87,4 +91,4 @@ clean:  ## remove what the demo and the benchmarks left; the environments stay
 	@.venv-s3/bin/python -m pip $(PIP_INSTALL) --require-hashes -r requirements/demo-s3.txt
 	@touch $@
 
-.PHONY: help install demo test prove check bench bench-scale bench-tables bench-airflow bench-retrieve lock docs clean
+.PHONY: help install demo test prove check golden bench bench-scale bench-tables bench-airflow bench-retrieve lock docs clean

@@ -101,7 +101,7 @@ def run(paths: Sequence[Path], *, people: int = PEOPLE, keep_times: bool = False
     table = sorted(confidentiality_profile())
     claims = claims_of(plan)
     with tempfile.TemporaryDirectory(prefix="tre-trial-") as folder:
-        bench = _Bench(Path(folder), plan)
+        bench = Bench(Path(folder), plan)
         objects = list(answer_key.make(claims, table, people))
         judge = Judge()
         for planted in objects:
@@ -132,7 +132,7 @@ def _count(verdict: Verdict, planted: Planted, failures: list[Failure]) -> None:
     verdict.lost.update(failure.name for failure in failures if not failure.residual)
 
 
-def _try(verdict: Verdict, bench: _Bench, mutant: made.Mutant, objects: Sequence[Planted]) -> None:
+def _try(verdict: Verdict, bench: Bench, mutant: made.Mutant, objects: Sequence[Planted]) -> None:
     """Run one mutant on the objects of one person until something is noticed."""
     verdict.mutants += 1
     if mutant.equal:
@@ -155,7 +155,7 @@ def _try(verdict: Verdict, bench: _Bench, mutant: made.Mutant, objects: Sequence
     verdict.survivors.append((mutant.where, mutant.what))
 
 
-class _Bench:
+class Bench:
     """Where objects are de-identified: the engine itself, on small files, under a key that protects nothing."""
 
     def __init__(self, folder: Path, plan: Plan) -> None:

@@ -78,7 +78,7 @@ def test_an_engine_that_moves_everybody_alike_but_one_date_is_noticed(monkeypatc
 
 
 def test_one_name_for_two_people_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial._Bench, "subject", lambda self, person: trial.Subject("P", self.pseudonyms, -200, 0, "S"))
+    monkeypatch.setattr(trial.Bench, "subject", lambda self, person: trial.Subject("P", self.pseudonyms, -200, 0, "S"))
     assert "PatientID" in trial.run(CT, people=2, mutate=False).lost
 
 
@@ -122,7 +122,7 @@ def test_what_is_said_to_be_equal_is(tmp_path: Path) -> None:
     ds = answer_key.read_back.dataset(planted.data)
     ds.PixelData = b"\0\0"
     ds["PixelData"].VR = "OW"
-    bench = trial._Bench(tmp_path, plan)
+    bench = trial.Bench(tmp_path, plan)
     refused = [bench.rewrite(trial.Planted("r", 0, encode.part10(ds)), one) for one in
                (plan, replace(plan, acts={t: a for t, a in plan.acts.items() if t != 0x7FE00010}))]
     assert [(r.reason, r.tag) for r in refused if isinstance(r, Refusal)] == [
