@@ -248,6 +248,7 @@ class Retrieve(Section):
     nhs_issuers: tuple[str, ...] = ("NHS", "2.16.840.1.113883.2.1.4.1")
     cohort_rows: int = Field(default=10_000, gt=0)
     cohort_studies: int = Field(default=5_000, gt=0)
+    cohort_instances: int = Field(default=500_000, gt=0)    # about 1 GB of memory
     row_studies: int = Field(default=100, gt=0)
     range_days: int = Field(default=31, gt=0)               # of a row without another key
     seconds_between_queries: float = Field(default=0.05, ge=0)

@@ -39,8 +39,7 @@ class _Refused(Exception):
 def resolve(config: ProjectConfig, peer: Peer, cohort: Cohort, local_ids: LocalIds, classes: Classes) -> Resolved:
     """Ask PACS for every row. A row that PACS fails is noted and the rest goes on.
 
-    Raises PacsUnreachable where it does not answer at all, CohortRefused where the studies are more than a cohort may
-    have.
+    Raises PacsUnreachable where it does not answer at all, CohortRefused where they are more than a cohort may have.
     """
     asked = config.retrieve
     assert asked
@@ -52,6 +51,9 @@ def resolve(config: ProjectConfig, peer: Peer, cohort: Cohort, local_ids: LocalI
         if len(one.studies) > asked.cohort_studies:
             raise CohortRefused(f"The cohort comes to more than {asked.cohort_studies} studies; nothing was retrieved.",
                                 hint="Cut it into several, or raise cohort_studies in [retrieve].")
+        if len(one.out.expected) > asked.cohort_instances:
+            raise CohortRefused(f"The cohort comes to more than {asked.cohort_instances} instances; none was fetched.",
+                                hint="Cut it into several, or raise cohort_instances in [retrieve].")
     one.out.rows.sort(key=lambda row: row["line"])
     one.out.expected.sort(key=lambda row: (row["study"], row["series_uid"], row["sop_instance_uid"]))
     return one.out

@@ -50,10 +50,9 @@ class Web:
 
     def find(self, level: Level, keys: Mapping[str, str]) -> Iterator[Found]:
         """Yield what QIDO-RS answers, a page at a time. Raises Failed."""
-        filters = dict(keys)
-        study, series = filters.pop("StudyInstanceUID", None), filters.pop("SeriesInstanceUID", None)
-        if level == "STUDY" and study:
-            filters["StudyInstanceUID"] = study
+        filters = dict(keys)        # what stands in the resource's own path is no filter
+        study = filters.pop("StudyInstanceUID", None) if level != "STUDY" else None
+        series = filters.pop("SeriesInstanceUID", None) if level == "IMAGE" else None
         seen: set[str] = set()
         own = RETURNED[level][{"STUDY": 0, "SERIES": 1, "IMAGE": 2}[level]]
         while True:

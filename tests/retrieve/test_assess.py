@@ -33,13 +33,14 @@ def test_orthanc_as_it_is(orthanc: kit.Orthanc, shelf: kit.Shelf, tmp_path: Path
     made = kit.config(tmp_path, **orthanc.options("c-get"))
     tried = assess(made, "LID1001")
     found = verdicts(tried)
+    not_so = {(one.area, one.what) for one in tried if one.verdict != "yes"}
+    # The plugin of Orthanc 1.10 does not match a value with a space in it, however the space is written.
+    assert not_so <= {("QIDO-RS", "SeriesDescription is a key at series level")}, not_so
     for way, services in (("C-FIND", ("C-GET", "C-MOVE")), ("QIDO-RS", ("WADO-RS",))):
-        for key in ("PatientID", "AccessionNumber", "StudyInstanceUID", "StudyDate", "ModalitiesInStudy"):
-            assert found[(way, f"{key} is a key at study level")] == "yes", (way, key)
-        for level in ("Study", "Series", "Image"):
-            assert found[(way, f"{level} level is answered")] == "yes"
-        for service in services:
-            assert found[(service, "One instance is sent")] == "yes"
+        for level, keys in room.KEYS.items():
+            for key in keys:
+                assert (way, f"{key} is a key at {level.lower()} level") in found
+        assert all((service, "One instance is sent") in found for service in services)
     assert found[("C-MOVE", "A study is sent")] == found[("C-GET", "A study is sent")] == "yes"
     assert found[("WADO-RS", "Metadata of an instance")] == "yes"
     assert any(one.area == "Transfer syntaxes" and "Explicit VR Little Endian" in one.detail for one in tried)

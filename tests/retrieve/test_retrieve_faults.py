@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import retrieve_kit as kit
 from faulty import options, serving
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pipeline import config, layout, steps
-from pipeline.errors import PacsUnreachable
+from pipeline.dicom.inspect import inspect
+from pipeline.errors import CohortRefused, PacsUnreachable
 from pipeline.ledger.ledger import summary
 from pipeline.retrieve.cohort import COLUMNS
-from pipeline.storage import open_store
+from pipeline.storage import open_store, tables
 
 pytestmark = pytest.mark.integration
 
@@ -233,6 +237,15 @@ def test_only_the_pacs_may_send(shelf: kit.Shelf, tmp_path: Path) -> None:
             assert pacs.store(shelf.images[0]) is None
 
 
+@pytest.mark.parametrize("cap", ["cohort_studies", "cohort_instances"])
+def test_more_than_a_cohort_may_have_is_refused_before_anything_moves(
+    cap: str, shelf: kit.Shelf, tmp_path: Path
+) -> None:
+    with serving(shelf.images) as pacs, pytest.raises(CohortRefused):
+        Asked(kit.config(tmp_path, **options(pacs, **{cap: 1})), ",LID1001,HOSP-A,,,,,")
+    assert not [entry for entry in pacs.asked if entry[0] != "find"]
+
+
 def test_filters_leave_out_before_anything_moves(shelf: kit.Shelf, tmp_path: Path) -> None:
     def left_out(**only: Any) -> dict[str, int]:
         made = kit.config(tmp_path, **options(pacs, only=only))
@@ -332,3 +345,30 @@ def test_no_more_studies_an_hour_than_allowed(shelf: kit.Shelf, tmp_path: Path, 
         done = asked.fetch()
     assert (done["ended"], done["left"], done["why"]) == ({"complete": 1}, 1, "studies_an_hour")
     assert 30 < done["wait_seconds"] <= 60
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_goes_wrong_every_instance_is_landed_or_missing_and_never_both(
+    data: st.DataObject, shelf: kit.Shelf
+) -> None:
+    owed = {one.sop for one in shelf.images if one.dataset.PatientID == "LID1001"}
+    withheld = data.draw(st.sets(st.sampled_from(sorted(owed))))
+    drops = data.draw(st.none() | st.integers(0, 6))
+    twice, unasked = data.draw(st.booleans()), data.draw(st.sampled_from([None, shelf.of("ACC2")[0]]))
+    status = data.draw(st.sampled_from([None, None, 0xA702, 0xC000]))
+    with tempfile.TemporaryDirectory() as folder, serving(
+        shelf.images, withheld=frozenset(withheld), drops=drops, twice=twice, stranger=unasked
+    ) as pacs:
+        asked = Asked(kit.config(Path(folder), **options(pacs)), ",LID1001,HOSP-A,,,,,")
+        pacs.status = status
+        asked.fetch()
+        result = asked.result()
+        landed = {str(inspect(path, 1 << 30).sop_instance_uid) for path in Path(folder, "landing").rglob("*.dcm")}
+        missing = set()
+        for entry in asked.work.list(layout.retrieval_missing(asked.name, asked.id)):
+            missing |= set(tables.read(asked.work, entry.key)["sop_instance_uid"].to_pylist())
+    assert landed | missing == owed and not landed & missing
+    assert (result["owed"], result["landed"], result["missing"]) == (len(owed), len(landed), len(missing))
+    if status is None:
+        assert missing <= withheld | (set() if drops is None else owed)
