@@ -208,6 +208,11 @@ def quarantine_closed(project: str, source_sha256: str) -> str:
     return f"{project}/quarantine/closed/{source_sha256}.json"
 
 
+def assurance(project: str, release: str, verdicts_sha256: str) -> str:
+    """Where a review of a release is recorded: what reviewers saw is told nobody who reads the release."""
+    return f"{project}/assurances/{release}/{verdicts_sha256[:24]}"
+
+
 def audit_log(project: str) -> str:
     return f"{project}/audit/"
 

@@ -23,6 +23,7 @@ from pipeline.errors import CandidateFailed, PartsMissing, UsageError
 from pipeline.side import (
     Identifiable,
     Project,
+    account,
     approved,
     config_of,
     curated_of,
@@ -439,6 +440,24 @@ def propose_terms(project: Project, out: str, *, attributes: Sequence[str] = (),
     return {"proposed": len(found.terms) - old, "already_approved": old, "series": found.series,
             "unreadable": found.unreadable, "least": least, "rare": dict(found.rare),
             "looks_like_identifier": dict(found.refused), "empty": dict(found.empty), "attributes": list(tags.values())}
+
+
+@audited("assure")
+def record_assurance(project: Project, release: str, sheet: str) -> Result:
+    """Check a sheet of verdicts against the sample it is of (`release`: its URL), and record what it shows.
+
+    Result: release, digest (of the sheet), record (where in the work zone), proposed (instances for recall), reviewers,
+    and drawn, leaks, population, the estimate and its bounds. Raises UsageError, VerifyFailed.
+    """
+    from pipeline.publish import assure as room
+
+    config = config_of(project)
+    if not release.startswith(f"{config.zones.release}/{config.name}"):
+        raise UsageError("This is no release of the project.", hint="Give the URL of a release in its release zone.")
+    work, verdicts = zone(config, "work"), room.check(release, Path(sheet))
+    key = room.record(work, verdicts, work.now().isoformat(timespec="seconds"), account())
+    return {"release": verdicts.drawn.release, "digest": verdicts.sha256, "record": key,
+            "proposed": len(verdicts.proposed), "reviewers": list(verdicts.reviewers), **verdicts.found}
 
 
 @audited("quarantine_close")

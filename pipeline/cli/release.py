@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli import assure
 from pipeline.cli.show import examples, facts, size
 
 app = typer.Typer(no_args_is_help=True, help="Check and open a published release.")
@@ -47,3 +48,6 @@ def open_(url: Url) -> None:
     from pipeline.publish.open import lines
 
     print(lines(url))
+
+
+app.command("assure", epilog=assure.EXAMPLES)(assure.assure)
