@@ -91,22 +91,28 @@ def draw(url: str, n: int, seed: str | None = None, recalled: tuple[str, ...] | 
     if sha256(store.read(key)) != listed:
         raise VerifyFailed("The release's instances table is not what its manifest says.", hint="tre release verify")
     gone = {entry.key.rpartition("/")[2].removesuffix(".json") for entry in store.list(layout.tombstones(project))}
-    rows = tables.read(store, key, ["sop_instance_uid", "study_uid", "path", "sha256", "modality"]).to_pylist()
-    known = {row["sop_instance_uid"] for row in rows}
-    taken = tuple(sorted(gone & known)) if recalled is None else recalled
-    if not set(taken) <= gone & known:
+    rows = tables.read(store, key, ["sop_instance_uid", "study_uid", "path", "sha256"])
+    lost = set(_among(rows, gone)["sop_instance_uid"].to_pylist())
+    taken = tuple(sorted(lost)) if recalled is None else recalled
+    if not set(taken) <= lost:
         raise UsageError("The sample names instances as recalled that are not.", hint="Draw a new sample.")
-    there = [row for row in rows if row["sop_instance_uid"] not in taken]
-    if not 1 <= n <= len(there):
-        raise UsageError(f"The release has {len(there):,} instances to draw from.", hint="Give --sample a number up to "
-                         "that.")
-    seed, digest = seed or secrets.token_hex(8), sha256(data)
+    there = rows.num_rows - len(taken)
+    if not 1 <= n <= there:
+        raise UsageError(f"The release has {there:,} instances to draw from.", hint="Give --sample no larger number.")
+    seed, digest, out = seed or secrets.token_hex(8), sha256(data), set(taken)
+    uids = (uid for chunk in rows["sop_instance_uid"].chunks for uid in chunk.to_pylist())
+    ranked = ((hashlib.sha256(layout.encode(["draw", seed, digest, uid])).digest(), number)
+              for number, uid in enumerate(uids) if uid not in out)
+    numbers = [number for _, number in heapq.nsmallest(n, ranked)]
+    return Drawn(project, release, digest, seed, there, taken, tuple(rows.take(numbers).to_pylist()))
 
-    def rank(row: Mapping[str, Any]) -> tuple[bytes, str]:
-        uid = row["sop_instance_uid"]
-        return hashlib.sha256(layout.encode(["draw", seed, digest, uid])).digest(), uid
 
-    return Drawn(project, release, digest, seed, len(there), taken, tuple(heapq.nsmallest(n, there, key=rank)))
+def _among(rows: Any, values: set[str], column: str = "sop_instance_uid") -> Any:
+    """Return the rows of a table whose column holds one of these."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return rows.filter(pc.is_in(rows[column], value_set=pa.array(sorted(values), pa.string())))
 
 
 def write(url: str, drawn: Drawn, folder: Path) -> list[Path]:
@@ -210,9 +216,8 @@ def _proposed(url: str, drawn: Drawn, leaks: tuple[str, ...]) -> tuple[str, ...]
     _, manifest = read_json(store, layout.release_manifest(drawn.project, drawn.release), "The release's manifest")
     studies = {row["study_uid"] for row in drawn.rows if row["sop_instance_uid"] in leaks}
     rows = tables.read(store, layout.in_release(drawn.project, drawn.release, manifest["images"]["table"]),
-                       ["sop_instance_uid", "study_uid"]).to_pylist()
-    return tuple(sorted(row["sop_instance_uid"] for row in rows
-                        if row["study_uid"] in studies and row["sop_instance_uid"] not in drawn.recalled))
+                       ["sop_instance_uid", "study_uid"])
+    return tuple(sorted(set(_among(rows, studies, "study_uid")["sop_instance_uid"].to_pylist()) - set(drawn.recalled)))
 
 
 def proposal(verdicts: Verdicts) -> bytes:

@@ -82,7 +82,8 @@ def _elements(data_set: Any, above: str) -> Iterator[tuple[str, str, str, str]]:
             yield tag, path, element.VR, f"{len(element.value or b''):,} bytes, shown as pictures"
         else:
             value = element.value
-            text = _opaque(value) if isinstance(value, bytes) else "" if value is None else str(value)
+            many = "\\".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else None
+            text = _opaque(value) if isinstance(value, bytes) else "" if value is None else many or str(value)
             yield tag, path, element.VR, text
 
 

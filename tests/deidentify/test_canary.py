@@ -131,6 +131,23 @@ def test_birth_dates_that_move_and_private_elements_by_number(tmp_path: Path) ->
     assert found(replace(PLANS[MG], private=private), MG, WAYS[0], tmp_path) == ()
 
 
+def test_times_that_move_are_no_marks_and_times_that_stay_are(tmp_path: Path) -> None:
+    recipe = tmp_path / "times.dicom"
+    recipe.write_text("FORMAT dicom\n%header\n# weaker: hours of work are asked for\nREPLACE SeriesTime func:time\n"
+                      "# weaker: as SeriesTime\nJITTER AcquisitionDateTime var:days\n")
+    plan = compile_rules(read([RECIPES / "base.dicom", recipe]), keep_times=True)
+    for way in WAYS:
+        assert found(plan, CT, way, tmp_path) == ()
+    assert found(act(plan, "SeriesTime"), CT, WAYS[0], tmp_path)
+
+
+def test_free_text_stays_only_as_it_was_approved(tmp_path: Path) -> None:
+    recipe = tmp_path / "text.dicom"
+    recipe.write_text("FORMAT dicom\n%header\nREPLACE SeriesDescription func:term\n")
+    plan = compile_rules(read([RECIPES / "base.dicom", recipe]), keep_times=False)
+    assert found(plan, CT, WAYS[0], tmp_path) == ()
+
+
 BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {}
 
 
