@@ -131,7 +131,7 @@ def _private(rule: Rule, claimed: set[str]) -> Row:
     match = PRIVATE.fullmatch(rule.field)
     assert match is not None, "the linter knows private rules"
     group, creator, element = int(match[1], 16), match[2], int(match[3], 16)
-    meaning = safe_private().get((group, creator, element))
+    _, meaning = safe_private().get((group, creator, element), ("", None))
     option = PRIVATE_OPTION if PRIVATE_OPTION in claimed else ""
     listed = meaning is not None
     note = f"listed as safe: {meaning}" if listed else "not listed as safe in the edition at hand"

@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import overload
 
+from pipeline.deidentify.profile import confidentiality_profile, safe_private
 from pipeline.deidentify.tokens import TOKEN_TAGS
 
 ACTIONS = ("ADD", "BLANK", "JITTER", "KEEP", "REPLACE", "REMOVE", "LABEL")
 EXPANDER = re.compile(r"(contains|startswith|endswith|select|except|allexcept|allfields|fields|values)(:|$)")
 PRIVATE = re.compile(r'\(([0-9A-Fa-f]{4}),"([^"\\]{1,64})",([0-9A-Fa-f]{2})\)')
-NUMERIC = re.compile(r"\(?\s*(0x)?[0-9A-Fa-f]{4}\s*,?\s*(0x)?[0-9A-Fa-f]{4}\s*\)?")
+NUMERIC = re.compile(r"\(?\s*(?:0x)?([0-9A-Fa-f]{4})\s*,?\s*(?:0x)?[0-9A-Fa-f]{4}\s*\)?(?:\s|$)")
 
 # Dates of the person's own events: all that may move. Others would give the offset away, and are removed.
 EVENT_DATES = frozenset({
@@ -29,6 +30,9 @@ LOOKUP_TABLES = frozenset({
     "PixelData", "LUTData", "RedPaletteColorLookupTableData", "GreenPaletteColorLookupTableData",
     "BluePaletteColorLookupTableData",
 })
+# Texts that people or devices type, beside the VRs that hold nothing else; of Table E.1-1 they are not.
+FREE_TEXT_VRS = frozenset({"LT", "ST", "UC", "UT"})
+FREE_TEXT = frozenset({"LUTExplanation", "WindowCenterWidthExplanation", "LUTLabel", "FrameComments"})
 # PS3.3 C.17.2, C.17.3, C.18: the content of structured reports, and who vouches for it; only concept rules may speak of
 # it, and who verified or wrote a report never leaves.
 REPORT_VALUES = frozenset({
@@ -116,6 +120,13 @@ def read_action(line: str, file: str, number: int, why: str, refuse: Refuse) -> 
     if action == "LABEL":
         refuse(number, "label", "read it as an action without effect", "remove the line")
         return None
+    numeric = NUMERIC.match(rest.strip())
+    if numeric:
+        odd = int(numeric[1], 16) % 2
+        refuse(number, "private" if odd else "tag",
+               "act on private elements by block number (31)" if odd else "do nothing, in silence (6)",
+               'write KEEP (gggg,"CREATOR",ee)' if odd else "write the attribute's keyword of PS3.6")
+        return None
     private = PRIVATE.match(rest.strip())
     field, value = (private[0], rest.strip()[private.end():].strip()) if private else rest.strip().partition(" ")[::2]
     value = value.strip()
@@ -133,15 +144,15 @@ def read_action(line: str, file: str, number: int, why: str, refuse: Refuse) -> 
             refuse(number, "private", "act on private elements by block number (31)",
                    'write KEEP (gggg,"CREATOR",ee) with an odd group')
             return None
+        if private_vr(field) in BINARY | {"SQ"}:
+            refuse(number, "binary", "leave bytes that nobody can read, and what stands inside them (12)",
+                   "remove the rule: private sequences and binary values cannot be kept")
+            return None
         return Rule(action, field, value, file, number, why)
-    if NUMERIC.fullmatch(field):
-        refuse(number, "tag", "do nothing, in silence (6)", "write the attribute's keyword of PS3.6")
+    if _name_refused(field, number, refuse):
         return None
-    tag, vr = attribute(field)
-    if tag is None:
-        refuse(number, "keyword", "do nothing, in silence (6)", "write a keyword of PS3.6, letter for letter")
-        return None
-    if (_attribute_refused(action, field, vr, number, refuse)
+    vr = attribute(field)[1]
+    if (_attribute_refused(action, field, vr, why, number, refuse)
             or _value_refused(action, field, vr, value, number, refuse)):
         return None
     return Rule(action, field, value, file, number, why)
@@ -160,13 +171,34 @@ def _remove(field: str, value: str, file: str, number: int, refuse: Refuse) -> R
         refuse(number, "expander", "match nothing (6)",
                "use contains:, startswith:, endswith: or select:VR: with plain letters")
         return None
-    if attribute(field)[0] is None:
-        refuse(number, "keyword", "do nothing, in silence (6)", "write a keyword of PS3.6, letter for letter")
+    if _name_refused(field, number, refuse):
+        return None
+    if field in REPORT_VALUES:
+        refuse(number, "report_value", "raise on structured reports (20)",
+               "remove the rule: concept rules speak of structured reports, and nothing else of their content stays")
         return None
     return Rule("REMOVE", field, "", file, number)
 
 
-def _attribute_refused(action: str, field: str, vr: str, number: int, refuse: Refuse) -> bool:
+def _name_refused(field: str, number: int, refuse: Refuse) -> bool:
+    tag, _ = attribute(field)
+    if "__" in field or "/" in field or "." in field:
+        refuse(number, "nested", "do nothing with a path into a sequence, in silence (8)",
+               "name the attribute itself: a rule holds wherever every sequence above the attribute is kept")
+    elif field.startswith(("Overlay", "Curve")) and tag is None:
+        refuse(number, "overlay", "leave overlays and curves as they are (13)",
+               "remove the rule: overlays and curves never stay")
+    elif tag is None:
+        refuse(number, "keyword", "do nothing, in silence (6)", "write a keyword of PS3.6, letter for letter")
+    elif tag >> 16 in (0x0000, 0x0002, 0x0004):
+        refuse(number, "file_meta", "leave file meta information and preamble as they came (13, 14)",
+               "remove the rule: file meta information is written new, and agrees with the data set")
+    else:
+        return False
+    return True
+
+
+def _attribute_refused(action: str, field: str, vr: str, why: str, number: int, refuse: Refuse) -> bool:
     if field in ALWAYS:
         refuse(number, "always", "write whatever stands there",
                "remove the rule: the engine states what was really done")
@@ -180,6 +212,13 @@ def _attribute_refused(action: str, field: str, vr: str, number: int, refuse: Re
         refuse(number, "name_kept", "leave the name", "use REPLACE func:operator or ADD var:empty")
     elif action == "KEEP" and any(v in BINARY for v in vr.split(" or ")) and field not in LOOKUP_TABLES:
         refuse(number, "binary", "leave bytes that nobody can read", "remove the rule: binary values cannot be kept")
+    elif field == "IconImageSequence":
+        refuse(number, "icon", "keep the pixels of the icon, whatever was burned into them (13)",
+               "remove the rule: icons never stay")
+    elif (action == "KEEP" and not why and (vr in FREE_TEXT_VRS or field in FREE_TEXT)
+          and attribute(field)[0] not in confidentiality_profile()):
+        refuse(number, "free_text", "keep whatever somebody typed (30)",
+               "use REPLACE func:term, or write the reason on a line '# weaker: …' above the rule")
     else:
         return False
     return True
@@ -225,6 +264,22 @@ def _value_refused(action: str, field: str, vr: str, value: str, number: int, re
     else:
         return False
     return True
+
+
+def private_vr(field: str) -> str:
+    """Return the VR that the standard's list of safe private elements, else pydicom's private dictionary, gives a
+    private element; "" where neither has it."""
+    from pydicom.datadict import private_dictionary_VR
+
+    match = PRIVATE.fullmatch(field)
+    assert match is not None, "asked of private elements alone"
+    listed = safe_private().get((int(match[1], 16), match[2], int(match[3], 16)))
+    if listed and listed[0]:
+        return listed[0]
+    try:
+        return str(private_dictionary_VR(int(match[1] + "10" + match[3], 16), match[2]))
+    except KeyError:
+        return ""
 
 
 def attribute(keyword: str) -> tuple[int | None, str]:

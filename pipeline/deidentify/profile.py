@@ -52,8 +52,8 @@ def confidentiality_profile() -> dict[int, dict[str, str]]:
 
 
 @cache
-def safe_private() -> dict[tuple[int, str, int], str]:
-    """Return Table E.3.10-1: (group, creator, element within the block) → meaning."""
+def safe_private() -> dict[tuple[int, str, int], tuple[str, str]]:
+    """Return Table E.3.10-1: (group, creator, element within the block) → (VR, meaning)."""
     with (_DATA / "ps3_15_table_e3_10_1_2020.csv").open(newline="", encoding="utf-8") as file:
-        return {(int(row["tag"][1:5], 16), row["private_creator"], int(row["tag"][8:10], 16)): row["meaning"]
-                for row in csv.DictReader(file)}
+        return {(int(row["tag"][1:5], 16), row["private_creator"], int(row["tag"][8:10], 16)):
+                (row["vr"], row["meaning"]) for row in csv.DictReader(file)}

@@ -150,7 +150,7 @@ def test_a_private_element_known_to_be_safe_by_other_means_says_why() -> None:
 
 def test_the_safe_list_is_by_creator_and_element() -> None:
     safe = safe_private()
-    assert len(safe) == 130 and safe[0x0019, "SIEMENS MR HEADER", 0x0C] == "B Value"
+    assert len(safe) == 130 and safe[0x0019, "SIEMENS MR HEADER", 0x0C] == ("IS", "B Value")
     assert all(group % 2 and 0 <= element <= 0xFF for group, _, element in safe)
 
 

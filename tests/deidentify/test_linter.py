@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from pipeline.deidentify import linter
 from pipeline.deidentify.linter import lint, read
 from pipeline.errors import RecipeRefused
 
@@ -41,6 +43,34 @@ def test_admitted(line: str, tmp_path: Path) -> None:
 
 REFUSED = {     # line: (rule, the finding's number in what was measured of deid, or None where it is the product's own)
     "remove PatientID": ("action", 6),
+    "REMOVE (0010, 0010)": ("tag", 6),
+    "REMOVE 00100010": ("tag", 6),
+    "REPLACE (0008,0090) var:empty": ("tag", 6),
+    "REMOVE allfields": ("expander", 6),
+    "REPLACE Rows twelve": ("variable", 18),        # 5: a number that is none
+    "KEEP RequestAttributesSequence__StudyInstanceUID": ("nested", 8),
+    "REMOVE ViewCodeSequence/CodeMeaning": ("nested", 8),
+    "KEEP SOPClassUID\nREMOVE contains:UID": ("two_actions", 27),      # 11: as deid's default recipe does
+    "KEEP ExposureTime\nREMOVE endswith:Time": ("two_actions", 27),
+    "KEEP Grid\nREMOVE endswith:ID": ("two_actions", 27),
+    "# weaker: x\nKEEP (7E01,\"HOLOGIC, Inc.\",10)": ("binary", 12),
+    "# weaker: x\nKEEP (0119,\"SIEMENS Ultrasound SC2000\",01)": ("binary", 12),
+    "KEEP IconImageSequence": ("icon", 13),
+    "KEEP OverlayData": ("overlay", 13),
+    "REMOVE OverlayData": ("overlay", 13),
+    "KEEP CurveData": ("overlay", 13),
+    "KEEP SourceApplicationEntityTitle": ("file_meta", 13),
+    "REPLACE MediaStorageSOPInstanceUID func:uid": ("file_meta", 14),
+    "REPLACE StudyInstanceUID func:dicom_uuid": ("variable", 2),        # 15
+    "REMOVE ContentSequence": ("report_value", 20),
+    "ADD PatientID var:patient\nKEEP PatientID": ("two_actions", 23),
+    "KEEP LUTExplanation": ("free_text", 30),
+    "KEEP ImagePresentationComments": ("weaker", None),
+    "KEEP StudyTime 103000": ("date_kept", None),
+    "REPLACE StudyTime 103000": ("variable", 18),                       # 32: TM accepts any string
+    "KEEP (0045,0010)": ("private", 31),
+    "KEEP (0045,1049)": ("private", 31),
+    "REMOVE (0045,10FF)": ("private", 31),
     "KEPP KVP": ("action", 6),
     "KEEP (0018,0060)": ("tag", 6),
     "KEEP 0x00180060": ("tag", 6),
@@ -141,3 +171,39 @@ def test_what_deid_reads_otherwise_is_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("deid.config.utils.load_deid", lambda path: {"header": [{"action": "KEEP", "field": "KVP"}]})
     with pytest.raises(RecipeRefused, match="deid_disagrees"):
         read([path])
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "recipes.md"
+NOT_IN_A_RECIPE = {3, 16, 17, 19, 21, 22}
+
+
+def named(text: str) -> set[str]:
+    return set(re.findall(r"`([a-z]+(?:_[a-z]+)*)`", text))
+
+
+def rules_of_the_linter() -> set[str]:
+    source = "".join((Path(linter.__file__).parent / f"{name}.py").read_text()
+                     for name in ("linter", "language", "header", "pixel_rules"))
+    found = re.findall(r'(?:refuse\([\w\[\]]+|Finding\([\w.]+, [\w.]+),\s*"([a-z]\w+)"', source)
+    return {*found, "private", "tag"}       # these two stand in one call
+
+
+def test_the_page_for_officers_has_every_trap_and_every_rule() -> None:
+    page = DOCS.read_text(encoding="utf-8")
+    traps = {int(n): cell for n, cell in re.findall(r"^\| (\d+) \|.*\| (.*) \|$", page, re.MULTILINE)}
+    assert sorted(traps) == list(range(1, 33))
+    rules = rules_of_the_linter()
+    assert len(rules) > 45
+    for number, cell in traps.items():
+        if number in NOT_IN_A_RECIPE:
+            assert cell.startswith("not in a recipe: ")
+        else:
+            assert named(cell) & rules or "meaning above" in cell, number
+    every = named(page.partition("## What deid does")[2])
+    assert {rule for rule in rules if not rule.startswith("filter_")} <= every, rules - every
+    assert not {rule for rule in every if rule.startswith("filter_")} - rules
+
+
+def test_what_is_said_of_each_trap_is_tested() -> None:
+    tested = {number for _, number in REFUSED.values() if number}
+    assert tested >= {2, 4, 6, 7, 8, 12, 13, 14, 18, 20, 23, 25, 26, 27, 28, 30, 31, 32}

