@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import SuiteRefused
 from pipeline.validate import custom, relations
 from pipeline.validate.gx import COUNTS, ROWS, Asker, answered
-from pipeline.validate.relations import Relations, quoted
+from pipeline.validate.relations import Relations, frame, numbered, quoted
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    import pyarrow as pa
 
     from pipeline.validate.suites import Suite
 
@@ -38,6 +39,7 @@ _COLUMN = {f"expect_column_{name}" for name in (
 _PAIR = {f"expect_column_pair_values_{name}" for name in ("to_be_equal", "a_to_be_greater_than_b", "to_be_in_set")}
 _GROUPS = {"expect_column_values_to_be_unique", "expect_compound_columns_to_be_unique",
            custom.TYPE}  # fmt: skip
+_EQUALITY = _GROUPS | {"expect_column_pair_values_to_be_equal"}     # numbers do as well as texts
 _COLUMNS_OF_TABLE = {"expect_table_columns_to_match_ordered_list", "expect_table_columns_to_match_set",
                      "expect_table_column_count_to_be_between", "expect_table_column_count_to_equal",
                      "expect_column_to_exist"}  # fmt: skip
@@ -87,8 +89,9 @@ class _Part:
     items: list[dict[str, Any]]
     answers: list[Answer]
 
-    def ask(self, data: pd.DataFrame, rows: np.ndarray[Any, Any]) -> None:
+    def ask(self, table: pa.Table, rows: np.ndarray[Any, Any]) -> None:
         """Ask all of one frame, whose rows stand at these positions, and add the counts."""
+        data = frame(numbered(table) if all(item["type"] in _EQUALITY for item in self.items) else table)
         found = self.asker.ask(self.name, data, self.items, COUNTS)
         for item, answer, result in zip(self.items, self.answers, found, strict=True):
             _add(answer, result)
@@ -117,7 +120,7 @@ def _ways(tables: Relations, suite: Suite) -> Iterator[tuple[Callable[[_Part], N
     large = tables.rows(name) > relations.CHUNK     # then columns by themselves, in longer frames: fewer questions
     # A column whose every value has one type by itself: Great Expectations looks at the column and at no row of it.
     empty, _ = tables.whole(tables.sql(name, tables.columns(name)) + " LIMIT 0")
-    typed = {str(column) for column, kind in empty.dtypes.items() if str(kind) != "object"}
+    typed = {str(column) for column, kind in frame(empty).dtypes.items() if str(kind) != "object"}
     ways: dict[tuple[str, ...], list[int]] = {}
     for number, item in enumerate(suite.expectations):
         kind, columns = item["type"], needed(item)
@@ -162,16 +165,15 @@ def _key(item: Mapping[str, Any]) -> list[str]:
 def _ask_table(part: _Part) -> None:
     """The columns in their order, and no row."""
     columns = part.tables.columns(part.name)
-    data, rows = part.tables.whole(part.tables.sql(part.name, columns) + " LIMIT 0")
-    part.ask(data, rows)
+    part.ask(*part.tables.whole(part.tables.sql(part.name, columns) + " LIMIT 0"))
 
 
 def _ask_count(part: _Part) -> None:
     import numpy as np
-    import pandas as pd
+    import pyarrow as pa
 
     rows = part.tables.rows(part.name)
-    part.ask(pd.DataFrame(index=pd.RangeIndex(rows)), np.arange(0))
+    part.ask(pa.table({"": pa.nulls(rows)}).select([]), np.arange(0))
 
 
 def _ask_rows(part: _Part) -> None:
@@ -184,7 +186,7 @@ def _ask_rows(part: _Part) -> None:
     rows_of_frame = relations.DEAL if len(parts) == 1 else relations.CHUNK
     for data, rows in part.tables.chunks(part.tables.sql(part.name, _columns(part)), rows_of_frame):
         for columns, one in parts.items():
-            one.ask(data[list(columns)], rows)
+            one.ask(data.select(columns), rows)
 
 
 def _ask_groups(part: _Part) -> None:
@@ -192,14 +194,12 @@ def _ask_groups(part: _Part) -> None:
     query = part.tables.sql(part.name, _columns(part))
     deals = -(-part.tables.rows(part.name) // relations.DEAL) or 1
     for deal in range(deals):
-        data, rows = part.tables.alike(
-            f"SELECT * FROM ({query}) WHERE hash({key}) % {deals} = {deal}" if deals > 1 else query)  # noqa: S608
-        part.ask(data, rows)
+        part.ask(*part.tables.whole(
+            f"SELECT * FROM ({query}) WHERE hash({key}) % {deals} = {deal}" if deals > 1 else query))  # noqa: S608
 
 
 def _ask_whole(part: _Part) -> None:
-    data, rows = part.tables.whole(part.tables.sql(part.name, _columns(part)))
-    part.ask(data, rows)
+    part.ask(*part.tables.whole(part.tables.sql(part.name, _columns(part))))
 
 
 def _ask_values(part: _Part) -> None:
@@ -211,8 +211,9 @@ def _ask_values(part: _Part) -> None:
     query = part.tables.sql(part.name, [column])
     bad: list[list[pd.Series]] = [[] for _ in part.items]
     # Sorted, so that the frames are the same in every run.
-    for data, weights in part.tables.chunks(
+    for values_once, weights in part.tables.chunks(
             f"SELECT {quoted(column)}, count(*) FROM ({query}) GROUP BY 1 ORDER BY 1"):  # noqa: S608
+        data = frame(values_once)
         null = data[column].isna().to_numpy()
         found = part.asker.ask(part.name, data, part.items, COUNTS)
         for item, answer, result, values in zip(part.items, part.answers, found, bad, strict=True):

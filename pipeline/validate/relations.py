@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-CHUNK = 50_000          # rows of a frame
-DEAL = 250_000          # rows of a frame of one key or column
+CHUNK = 100_000         # rows of a frame
+DEAL = 200_000          # rows of a frame of one key or column
 MEMORY = "256MB"        # of DuckDB; what does not fit is spilled
 ROW = "_row"
 _PATH = ("patient_id", "study_uid", "series_uid", "sop_instance_uid", "sha256")     # what a path is made of
@@ -117,35 +117,24 @@ class Relations:
         picked = [f"{computed[c][0]} AS {quoted(c)}" if c in computed else f"t.{quoted(c)}" for c in columns]
         return f"SELECT {', '.join([*picked, f't.{ROW}'])} FROM {quoted(name)} t {' '.join(joins)}"  # noqa: S608
 
-    def chunks(self, query: str, size: int | None = None) -> Iterator[tuple[pd.DataFrame, np.ndarray[Any, Any]]]:
-        """Yield frames of at most `size` (CHUNK) rows and the last column of the query beside them; at least one."""
+    def chunks(self, query: str, size: int | None = None) -> Iterator[tuple[pa.Table, np.ndarray[Any, Any]]]:
+        """Yield at most `size` (CHUNK) rows at a time, and the last column of the query beside them; at least once."""
         reader = self._db.sql(query).to_arrow_reader(size or CHUNK)
         found = False
         while True:
-            try:        # no name holds the batch while its frame is away
-                made = _split(_arrow([reader.read_next_batch()]))
+            try:        # no name holds the batch while it is away
+                made = _last(_arrow([reader.read_next_batch()]))
             except StopIteration:
                 break
             if len(made[1]):
                 found = True
                 yield made
         if not found:
-            yield _split(reader.schema.empty_table())
+            yield _last(reader.schema.empty_table())
 
-    def whole(self, query: str) -> tuple[pd.DataFrame, np.ndarray[Any, Any]]:
-        """Return all that the query gives as one frame, and its last column."""
-        return _split(self.query(query))
-
-    def alike(self, query: str) -> tuple[pd.DataFrame, np.ndarray[Any, Any]]:
-        """Return the same for questions of equality alone: a number in place of each text, the same for the same."""
-        import pyarrow as pa
-
-        table = self.query(query)
-        for place, column in enumerate(table.columns):
-            if pa.types.is_string(column.type):
-                codes = column.combine_chunks().dictionary_encode().indices
-                table = table.set_column(place, table.column_names[place], codes)
-        return _split(table)
+    def whole(self, query: str) -> tuple[pa.Table, np.ndarray[Any, Any]]:
+        """Return all that the query gives, and its last column."""
+        return _last(self.query(query))
 
     def many(self, name: str, columns: Sequence[str], sample: int) -> dict[str, int]:
         """Return how many values each of these columns of the table itself has in its first rows."""
@@ -263,9 +252,24 @@ def _arrow(batches: list[pa.RecordBatch]) -> pa.Table:
     return pa.Table.from_batches(batches)
 
 
-def _split(table: pa.Table) -> tuple[pd.DataFrame, np.ndarray[Any, Any]]:
+def _last(table: pa.Table) -> tuple[pa.Table, np.ndarray[Any, Any]]:
     last = table.column_names[-1]
-    return frame(table.drop_columns([last])), table[last].to_numpy()
+    return table.drop_columns([last]), table[last].to_numpy()
+
+
+def numbered(table: pa.Table) -> pa.Table:
+    """Return the table with numbers in place of texts, the same for the same in every column: for questions of
+    equality alone. They are doubles, whose null is equal to nothing, as a text's is."""
+    import pyarrow as pa
+
+    texts = [n for n, column in enumerate(table.columns) if pa.types.is_string(column.type)]
+    if texts:
+        every = pa.chunked_array([chunk for n in texts for chunk in table.column(n).chunks], pa.string())
+        codes = every.combine_chunks().dictionary_encode().indices.cast(pa.float64())
+        for place, n in enumerate(texts):
+            made = codes.slice(place * table.num_rows, table.num_rows)
+            table = table.set_column(n, table.column_names[n], made)
+    return table
 
 
 def frame(table: pa.Table) -> pd.DataFrame:

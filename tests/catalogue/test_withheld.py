@@ -73,7 +73,8 @@ def test_what_is_withheld_is_not_listed(project, tmp_path):
 def test_another_catalogue_is_not_sealed(project, tmp_path):
     """One image more, or one less, than are released."""
     store = open_store(f"file://{tmp_path}/candidate", "candidate")
-    images = pa.table({"instance": [f"2.25.3{n:02}" for n in reversed(range(12)) if n != 5]})
+    images = tmp_path / "images.parquet"
+    pq.write_table(pa.table({"instance": [f"2.25.3{n:02}" for n in reversed(range(12)) if n != 5]}), images)
     for without, right in (({"2.25.305"}, True), (set(), False), ({"2.25.305", "2.25.306"}, False)):
         build.write(store, "proj", ["p-1"], without, tmp_path / "catalogue.parquet")
         with nullcontext() if right else pytest.raises(CandidateFailed, match="catalogue"):
