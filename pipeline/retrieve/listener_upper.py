@@ -108,7 +108,7 @@ class Wire:
         try:
             self.socket.settimeout(0.5)
             self.socket.shutdown(socket.SHUT_WR)
-            for _ in range(32):     # bytes left unread would make a reset of it, and the peer might lose our last PDU
+            for _ in range(8):      # bytes left unread would make a reset of it, and the peer might lose our last PDU
                 if not self.socket.recv_into(self._buffer):
                     break
         except (OSError, ValueError):

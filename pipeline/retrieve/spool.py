@@ -100,7 +100,7 @@ class Spool:
         self.check_room()
         name = temporary()
         try:
-            descriptor = os.open(name, _NEW, 0o666, dir_fd=self._scratch)
+            descriptor = os.open(name, _NEW, 0o640, dir_fd=self._scratch)
         except OSError as error:
             if error.errno in _NO_ROOM:
                 raise Full from None
@@ -119,7 +119,7 @@ class Spool:
         it is named and the directory after. Raises Full, OSError: then nothing may be promised.
         """
         try:
-            os.fsync(incoming.descriptor)
+            os.fdatasync(incoming.descriptor)
             above, _, name = layout.received(incoming.digest()).rpartition("/")
             at = self._directory(above)
             try:
@@ -141,7 +141,8 @@ class Spool:
         path = self._root / names
         if names not in self._made:
             with self._making:
-                path.mkdir(parents=True, exist_ok=True)
+                path.parent.mkdir(mode=0o750, exist_ok=True)
+                path.mkdir(mode=0o750, exist_ok=True)
                 for above in (self._root, path.parent):
                     at = os.open(above, _DIRECTORY)
                     try:

@@ -34,6 +34,8 @@ def test_an_image_is_landed_byte_for_byte_and_named_by_digest(tmp_path: Path) ->
         landed = run.landed()
         assert sorted(landed.values()) == sorted([kit.file_of(1), kit.file_of(2)])
         assert all(kit.is_whole(key, data) for key, data in landed.items())
+        paths = [path for path in (tmp_path / "landing").rglob("*") if ".tre-" not in str(path)]
+        assert len(paths) == 5 and not any(path.stat().st_mode & 0o007 for path in paths)      # nobody else reads them
         assert kit.counted(run.listener, "stores_total", "received") == 2
         assert kit.counted(run.listener, "stores_total", "seen_again") == 1
     ds = dcmread(run.folder / "landing" / sorted(landed)[0])
@@ -43,14 +45,16 @@ def test_an_image_is_landed_byte_for_byte_and_named_by_digest(tmp_path: Path) ->
 
 def test_the_yes_comes_after_file_and_directory_are_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed: list[str] = []
-    fsync = spool_module.os.fsync
 
-    def noting(descriptor: int) -> None:
-        flushed.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
-        fsync(descriptor)
+    def noting(flush: Any) -> Any:
+        def noted(descriptor: int) -> None:
+            flushed.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+            flush(descriptor)
+        return noted
 
     with here(tmp_path) as run:
-        monkeypatch.setattr(spool_module.os, "fsync", noting)
+        for name in ("fsync", "fdatasync"):
+            monkeypatch.setattr(spool_module.os, name, noting(getattr(spool_module.os, name)))
         sender = Sender(run.port)
         for _ in range(2):      # also where it is seen again: whoever named it may not have flushed the directory yet
             flushed.clear()
@@ -59,16 +63,17 @@ def test_the_yes_comes_after_file_and_directory_are_flushed(tmp_path: Path, monk
             assert ".tre-" in flushed[0] and flushed[-1].endswith("/" + name.rpartition("/")[0])
 
 
-def test_a_disk_that_fails_to_flush_is_no_yes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("flush", ["fdatasync", "fsync"])
+def test_a_disk_that_fails_to_flush_is_no_yes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flush: str) -> None:
     def failing(descriptor: int) -> None:
         raise OSError(5, "the disk")
 
     with here(tmp_path) as run:
         sender = Sender(run.port)
         with monkeypatch.context() as fault:
-            fault.setattr(spool_module.os, "fsync", failing)
+            fault.setattr(spool_module.os, flush, failing)
             assert sender.store(1) == 0xA700 and b"written" in sender.comment
-        assert run.landed() == {}
+        assert flush == "fsync" or run.landed() == {}
         assert sender.store(1) == 0 and len(run.landed()) == 1
 
 
@@ -243,11 +248,10 @@ def test_a_slow_peer_times_out(tmp_path: Path) -> None:
     with here(tmp_path, silent_seconds=5, object_seconds=0.5) as run:
         sender = Sender(run.port)
         sender.store(1, data=b"x" * 9, upto=0)
-        with pytest.raises((Ended, OSError)):
+        with pytest.raises(OSError):        # it never falls silent, and is cut off all the same
             for _ in range(100):
                 sender.socket.sendall(kit.values(1, 0, b"x"))
                 time.sleep(0.05)
-            sender.pdu()
         _until(lambda: run.listener.active() == 0)
         assert kit.counted(run.listener, "connections_ended_total", "timed_out") == 1
 
@@ -257,7 +261,7 @@ def test_stopping_finishes_the_image_on_its_way_and_refuses_the_rest(tmp_path: P
         busy, idle = Sender(run.port), Sender(run.port)
         whole = kit.data_set(1, 300_000)
         assert busy.store(1, data=whole, chunk=50_000, upto=200_000) == -1
-        time.sleep(0.2)
+        _until(lambda: sum(p.stat().st_size for p in (tmp_path / "landing").rglob(".tre-*/*")) > 200_000)
         run.listener.stop()
         with pytest.raises(Ended):
             idle.pdu()
