@@ -282,6 +282,8 @@ class Retrieve(Section):
             raise ValueError("give host and called_ae of the PACS")
         if (self.certificate is None) != (self.key is None):
             raise ValueError("certificate and key go together")
+        if self.service == "c-move" and self.ca and not self.certificate:
+            raise ValueError("c-move over TLS needs certificate and key: the PACS sends to us")
         if self.schedule and not self.scheduled_modality:
             raise ValueError("a schedule needs scheduled_modality: what is asked for each day")
         return self

@@ -40,20 +40,27 @@ def opened(config: ProjectConfig, scratch: Path) -> Iterator[Dimse]:
         _config.STORE_RECV_CHUNKED_DATASET = True       # to a file below tempdir, not into memory
         tempfile.tempdir = str(scratch)
         assert config.retrieve
-        peer = Dimse(config.retrieve, _tls(config))
+        peer = Dimse(config.retrieve, _tls(config, ssl.Purpose.SERVER_AUTH))
         stack.callback(peer.close)
         if config.retrieve.service == "c-move":
-            peer.listen()
+            peer.listen(_tls(config, ssl.Purpose.CLIENT_AUTH))
         yield peer
 
 
-def _tls(config: ProjectConfig) -> ssl.SSLContext | None:
+def _tls(config: ProjectConfig, whom: ssl.Purpose) -> ssl.SSLContext | None:
+    """Return how we speak to the PACS, or it to us: over TLS 1.2 or later with certificates that `ca` signed; None
+    without `ca`. Raises PacsRefused where a file cannot be used."""
     asked = config.retrieve
     if asked is None or asked.ca is None:
         return None
-    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(config.beside(asked.ca)))
-    if asked.certificate and asked.key:
-        context.load_cert_chain(config.beside(asked.certificate), config.beside(asked.key))
+    try:
+        context = ssl.create_default_context(whom, cafile=str(config.beside(asked.ca)))
+        if asked.certificate and asked.key:
+            context.load_cert_chain(config.beside(asked.certificate), config.beside(asked.key))
+    except (OSError, ssl.SSLError):
+        raise PacsRefused("A file for TLS cannot be used.", hint="See ca, certificate and key in [retrieve].") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
@@ -196,7 +203,7 @@ class Dimse:
         return len(kept)
 
     # ---- listening -------------------------------------------------------------------------------------------
-    def listen(self) -> None:
+    def listen(self, tls: ssl.SSLContext | None = None) -> None:
         """Listen for what C-MOVE makes the PACS send. Raises PacsRefused where the port is taken."""
         from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
 
@@ -209,8 +216,8 @@ class Dimse:
         contexts = [build_context(str(one.abstract_syntax), list(SYNTAXES)) for one in AllStoragePresentationContexts]
         try:
             self._server = ae.start_server(
-                (self._config.receive_address, self._config.receive_port), block=False, contexts=contexts,
-                evt_handlers=[(evt.EVT_C_STORE, self._store, [self._taker_of])])
+                (self._config.receive_address, self._config.receive_port), block=False, ssl_context=tls,
+                contexts=contexts, evt_handlers=[(evt.EVT_C_STORE, self._store, [self._taker_of])])
         except OSError:
             hint = "Another retrieval may run; see receive_address, receive_port in [retrieve]."
             raise PacsRefused("The port at which what was asked for should arrive cannot be had.", hint=hint) from None

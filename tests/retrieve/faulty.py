@@ -34,6 +34,7 @@ class Faulty:
     silent: float = 0.0                         # seconds until it answers
     late: float = 0.0                           # c-move: says success, and sends so much later
     rejects: bool = False                       # every association
+    tls: Any = None                             # (as a server, as a client), contexts of ssl
     receive: int = 0
     port: int = 0
     asked: list[tuple[str, str, int]] = field(default_factory=list)
@@ -125,8 +126,11 @@ class Faulty:
         if event.move_destination != "TRE_INGEST":
             yield None, None
             return
-        yield "127.0.0.1", self.receive, {"contexts": contexts(), "ae_title": "TRE_INGEST"}
+        yield "127.0.0.1", self.receive, {"contexts": contexts(), "ae_title": "TRE_INGEST", **self._secured()}
         yield from self._send(event, found)
+
+    def _secured(self) -> dict[str, Any]:
+        return {"tls_args": (self.tls[1], "127.0.0.1")} if self.tls else {}
 
     def _later(self, found: list[kit.Image]) -> None:
         time.sleep(self.late)
@@ -136,7 +140,7 @@ class Faulty:
     def store(self, one: kit.Image) -> int | None:
         """Send one instance of its own accord; return the status, None where nobody listens."""
         ae = AE(ae_title="PACS")
-        association = ae.associate("127.0.0.1", self.receive, contexts(), ae_title="TRE_INGEST")
+        association = ae.associate("127.0.0.1", self.receive, contexts(), ae_title="TRE_INGEST", **self._secured())
         if not association.is_established:
             return None
         status = association.send_c_store(one.dataset)
@@ -162,7 +166,8 @@ def serving(images: list[kit.Image], **faults: Any) -> Iterator[Faulty]:
     if made.rejects:
         ae.require_calling_aet = ["NOBODY"]
     handlers = [(evt.EVT_C_FIND, made.find), (evt.EVT_C_GET, made.get), (evt.EVT_C_MOVE, made.move)]
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers,
+                             ssl_context=made.tls[0] if made.tls else None)
     made.port = server.socket.getsockname()[1]
     try:
         yield made

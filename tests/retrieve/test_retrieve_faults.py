@@ -21,6 +21,7 @@ from pipeline.errors import CohortRefused, PacsUnreachable
 from pipeline.ledger.ledger import summary
 from pipeline.retrieve.cohort import COLUMNS
 from pipeline.storage import open_store, tables
+from pipeline.storage.local import LocalStore
 
 pytestmark = pytest.mark.integration
 
@@ -372,3 +373,25 @@ def test_whatever_goes_wrong_every_instance_is_landed_or_missing_and_never_both(
     assert (result["owed"], result["landed"], result["missing"]) == (len(owed), len(landed), len(missing))
     if status is None:
         assert missing <= withheld | (set() if drops is None else owed)
+
+
+def test_a_study_has_ended_only_once_what_landed_is_durable(
+    shelf: kit.Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    settle, write = LocalStore.settle, LocalStore.write
+
+    def settling(self: LocalStore) -> None:
+        done.append("settled")
+        settle(self)
+
+    def writing(self: LocalStore, key: str, data: bytes) -> None:
+        done.append("ended" if "/studies/" in key else "")
+        write(self, key, data)
+
+    with serving(shelf.images) as pacs:
+        asked = by_accession(kit.config(tmp_path, **options(pacs)))
+        monkeypatch.setattr(LocalStore, "settle", settling)
+        monkeypatch.setattr(LocalStore, "write", writing)
+        asked.fetch()
+    assert [what for what in done if what] == ["settled", "ended"]
