@@ -93,7 +93,8 @@ def test_every_place_would_be_seen(sop_class: str, way: Way) -> None:
     if sop_class == MG:
         assert MARKS.word in str(ds.ViewCodeSequence[0].PatientName)
         assert MARKS.word in str(ds.ViewCodeSequence[0].RequestAttributesSequence[0].PatientName)
-        assert ds[0x0045, 0x0010].value == "GEMS_SENO_02"
+        assert ds[0x0045, 0x0010].value == ds.ViewCodeSequence[0][0x0045, 0x0010].value == "GEMS_SENO_02"
+        assert MARKS.word.encode() in ds.ViewCodeSequence[0].get_item(0x00091001).value
 
 
 def act(plan: Plan, keyword: str, op: Op = Op.KEEP) -> Plan:

@@ -122,6 +122,10 @@ def test_a_mark_in_the_picture_is_seen_in_the_page(published: Published) -> None
     url = review._png(frame, "MONOCHROME2")
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))))
     assert shown.shape == (683, 342) and shown.max() == 255 and (shown > 100).sum() >= 13
+    thin = np.zeros((2048, 1024), dtype=np.uint16)
+    thin[1001, 500:540] = 4000          # of one pixel, and on no pixel that skipping would keep
+    picture = review._png(thin, "MONOCHROME2").partition(",")[2]
+    assert (np.asarray(Image.open(io.BytesIO(base64.b64decode(picture)))) > 100).sum() >= 13
     assert np.asarray(Image.open(io.BytesIO(base64.b64decode(
         review._png(frame, "MONOCHROME1").partition(",")[2])))).min() == 0
 
