@@ -121,7 +121,18 @@ class Listener:
         thread = threading.Thread(target=self._meet, name=name, args=(wire, address[0], answer), daemon=True)
         with self._changing:
             self._threads[thread] = wire
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:    # no more threads for this process: the others go on
+            self.counts.add("connections_ended_total", "not_told")
+            self._gone(thread, refuser=answer is not None)
+            sock.close()
+
+    def _gone(self, thread: threading.Thread, *, refuser: bool) -> None:
+        """Give a connection's place back."""
+        (self._refusers if refuser else self._free).release()
+        with self._changing:
+            del self._threads[thread]
 
     def _at_the_door(self, address: str) -> Answer | None:
         """Return why a connection is refused before it has said anything; None where it holds a place now."""
@@ -165,9 +176,7 @@ class Listener:
             ended = "refused_tls"
         finally:
             wire.close()
-            (self._refusers if refuser else self._free).release()
-            with self._changing:
-                del self._threads[threading.current_thread()]
+            self._gone(threading.current_thread(), refuser=refuser)
             self.counts.add("connections_ended_total", ended)
             _say(address, calling, ended, association)
 
