@@ -111,6 +111,11 @@ def outcomes(project: str, part: str) -> str:
     return f"{project}/parts/{part}/outcomes.parquet"
 
 
+def looks(project: str, part: str) -> str:
+    """What came of looking for text in a part's pixels; absent where none were read."""
+    return f"{project}/parts/{part}/looks.parquet"
+
+
 def known_people(project: str) -> str:
     """Digest of each (issuer, local id) → person that a build has used: a crosswalk may not change them unasked."""
     return f"{project}/people/known.parquet"

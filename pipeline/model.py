@@ -155,7 +155,7 @@ REASONS: dict[Reason, tuple[Status, str]] = {
     R.RESIDUAL_IDENTIFIER: (S.QUARANTINED, "The search of the output found an identifier of the person."),
     R.ENGINE_FAILED: (S.QUARANTINED, "The engine stopped on this object; nothing of it was written."),
     R.LIMIT_EXCEEDED: (S.QUARANTINED, "It took more time or memory than one object may, or ended its worker."),
-    R.STUDY_QUARANTINED: (S.WITHHELD, "Another instance of the same study holds a residual identifier."),
+    R.STUDY_QUARANTINED: (S.WITHHELD, "Another instance of the study holds an identifier, or text in its pixels."),
     R.EXPECTATION_FAILED: (S.WITHHELD, "A row of this instance failed an expectation of quarantine severity."),
     R.GROUP_TOO_SMALL: (S.WITHHELD, "Too few persons share what others may know of this one."),
     R.RECALLED: (S.RECALLED, "Taken back by a recall of the instance or of its person: it stays out for good."),

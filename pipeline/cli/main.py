@@ -24,6 +24,7 @@ from pipeline.cli import (
     ledger,
     listen,
     pacs,
+    pixels,
     quarantine,
     recall,
     recipe,
@@ -74,6 +75,7 @@ app.command("retrieve", epilog=retrieve.EXAMPLES)(retrieve.retrieve)
 app.command("status", epilog=status.EXAMPLES)(status.status)
 app.command("ledger", epilog=ledger.EXAMPLES)(ledger.ledger)
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(pixels.app, name="pixels")
 app.command("find", epilog=find.EXAMPLES)(find.find)
 app.add_typer(find.cohort, name="cohort")
 app.add_typer(audit_log.app, name="audit-log")

@@ -42,12 +42,18 @@ def list_(
 def show(
     project_file: project.ProjectFile, digest: Digest, work: project.Work = None, candidate: project.Candidate = None
 ) -> None:
-    """Tell what is known of one object: no value, no name."""
+    """Tell what is known of one object: no value, no name. Where text was found in its pixels: where it stands."""
+    from pipeline.ledger import looks
     from pipeline.ledger import quarantine as room
 
     config = project.load(project_file, work=work, candidate=candidate)
     store, candidates, _ = project.reading(config)
-    _print(room.show(config, store, candidates, digest))
+    item = room.show(config, store, candidates, digest)
+    _print(item)
+    if boxes := looks.boxes(config, store, item.sha256, item.part):
+        print("text stands at; a rule for pixels that paints it over, for a recipe's %filter section:")
+        for box in boxes:
+            print(f"coordinates {box}")
 
 
 @app.command("close", epilog=examples('tre quarantine close PROJECT.toml 3fa1c09b77d2 --reason "scanned paper"'))

@@ -24,6 +24,7 @@ from pipeline.model import Reason, Status
 from pipeline.schemas import clinical_table
 from pipeline.storage import ObjectStore, tables
 
+LEAKS = [Reason.RESIDUAL_IDENTIFIER.value, Reason.TEXT_IN_PIXELS.value]     # for them a whole study is held back
 Counts = dict[str, dict[str, int]]      # status → reason ("" where there is none) → objects
 
 
@@ -44,7 +45,7 @@ def survey(
     for part in parts:
         rows = tables.read(work, layout.outcomes(project, part), ["status", "reason", "study"])
         add(rows.select(["status", "reason"]))
-        leaking = rows.filter(pc.equal(rows["reason"], Reason.RESIDUAL_IDENTIFIER.value))
+        leaking = rows.filter(pc.is_in(rows["reason"], value_set=pa.array(LEAKS)))
         unsafe.update(leaking["study"].drop_null().to_pylist())
     held: dict[str, str] = {}
     studies = pa.array(sorted(unsafe), pa.string())

@@ -12,6 +12,7 @@ The list is data: an approved file beside the project file. No serial number sta
 
 from __future__ import annotations
 
+import json
 import tomllib
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -76,3 +77,10 @@ def policy(config: ProjectConfig) -> Policy:
     devices = read(config.beside(asked.devices)) if asked.devices else None
     words = tuple(sorted({" ".join(word.upper().split()) for word in asked.words}))
     return Policy(asked.ocr, installed, devices, asked.sample, words, reader)
+
+
+def entry(manufacturer: str, model: str, software: str, looked_at: int) -> str:
+    """Return one device as an entry of a list, TOML."""
+    words = {"manufacturer": manufacturer, "model": model, "software": software}
+    lines = [f"{name} = {json.dumps(word)}" for name, word in words.items()]    # JSON's strings are TOML's
+    return "\n".join(["[[device]]", *lines, f"looked_at = {looked_at}", ""])

@@ -17,20 +17,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline import layout
-from pipeline.deidentify import canary, content, facts, second_look
+from pipeline.deidentify import canary, content, facts, looks, second_look
 from pipeline.deidentify.dates import moment
 from pipeline.deidentify.engine import Subject, header_alone, rewrite
+from pipeline.deidentify.pixel_policy import Device
 from pipeline.deidentify.plan import PlanSet
 from pipeline.deidentify.pseudonyms import Pseudonyms
 from pipeline.deidentify.reports import Tally
 from pipeline.deidentify.sentinels import ISSUER, Sentinels
+from pipeline.deidentify.treatment import device_of
 from pipeline.dicom.charset import decode, encodings
 from pipeline.dicom.file import Scan, scan_of
 from pipeline.errors import NotFound, TreError
 from pipeline.isolate import LIMITS, Clock, Limits, each
 from pipeline.model import REASONS, Reason, Refusal, Status
 from pipeline.observe import event, track
-from pipeline.schemas import OUTCOMES
+from pipeline.schemas import LOOKS, OUTCOMES
 from pipeline.storage import ObjectStore, open_store, tables
 
 Person = tuple[str, str]        # (issuer, id)
@@ -96,6 +98,7 @@ class _Made:
     header: bytes
     dates: dict[int, set[str]]
     moment: str | None      # when it was acquired
+    to_read: tuple[Device, tuple[str, ...]] | None = None   # of an image to be read for text: its maker, approved words
 
 
 @dataclass(slots=True)
@@ -108,6 +111,7 @@ class _Answer:
     surprises: list[str] = field(default_factory=list)                          # names of types
     short: int = 0          # words of names that are too short to be searched for
     canaries: list[canary.Sighting] = field(default_factory=list)
+    looks: dict[int, looks.Look] = field(default_factory=dict)      # what came of looking for text in pixels
 
 
 def part_id(decided: Sequence[Decided], plans: PlanSet, pseudonyms: Pseudonyms) -> str:
@@ -126,8 +130,8 @@ def run(job: Job, work: ObjectStore, part: str, decided: Sequence[Decided]) -> d
     """De-identify the shard's rows into part `part`; return counts by `status` or `status/reason`.
 
     Canaries go first, through the same worker and the same plans, and leave nothing. Raises CanarySurfaced.
-    Writes the DICOM files, content.parquet where it has reports, facts.parquet and, last, outcomes.parquet. Same rows,
-    plan and key: same bytes.
+    Writes the DICOM files, content.parquet where it has reports, facts.parquet, looks.parquet where pixels were read
+    and, last, outcomes.parquet. Same rows, plan and key: same bytes.
     """
     outcomes: list[dict[str, Any]] = [_outcome(job, d) for d in decided]
     rows: list[dict[str, Any]] = []
@@ -139,6 +143,7 @@ def run(job: Job, work: ObjectStore, part: str, decided: Sequence[Decided]) -> d
             people.setdefault(one.person, []).append(index)
     stores: list[ObjectStore] = []
     emptied: Counter[int] = Counter()
+    looked: dict[int, looks.Look] = {}
 
     def work_on(person: Person, clock: Clock, without: AbstractSet[int]) -> _Answer:
         if not stores:      # in the worker: a store's connections are not shared
@@ -161,6 +166,7 @@ def run(job: Job, work: ObjectStore, part: str, decided: Sequence[Decided]) -> d
             for kind in answer.surprises:
                 event("deidentify.surprise", part=part, error=kind)
             _store(job, part, scratch, job.pseudonyms.person(*person), answer, outcomes, rows, kept, reports)
+            looked |= answer.looks
             for passed in answer.passed:
                 emptied.update(passed.emptied)
         canary.silent(canaries, seen, {job.plans.plans[decided[n].row["sop_class_uid"]].id
@@ -172,6 +178,11 @@ def run(job: Job, work: ObjectStore, part: str, decided: Sequence[Decided]) -> d
     outcomes.sort(key=lambda row: str(row["source_uri"]))
     tables.write(job.candidate, layout.facts(job.project, part), facts.table(rows, kept))
     job.candidate.settle()
+    if looked:
+        found = sorted(looks.rows(looked, lambda n: bytes(decided[n].row["source_sha256"])),
+                       key=lambda row: bytes(row["source_sha256"]))
+        tables.write(work, layout.looks(job.project, part), tables.from_rows(LOOKS, found))
+        event("deidentify.looks", part=part, images=len(found), with_text=sum(bool(row["boxes"]) for row in found))
     tables.write(work, layout.outcomes(job.project, part), tables.from_rows(OUTCOMES, outcomes))
     counts = Counter(f"{o['status']}/{o['reason']}" if o["reason"] else str(o["status"]) for o in outcomes)
     event("deidentify.done", part=part, instances=len(outcomes), passed=len(rows), canaries=len(canaries))
@@ -281,18 +292,36 @@ def _person(
         except Exception as error:  # noqa: BLE001 - not being able to look is not a clean bill
             answer.surprises.append(type(error).__name__)
             refused[index] = Reason.ENGINE_FAILED, None
+    _look(scratch, [one for one in made if one.passed.number not in refused], answer, clock)
     clock.stop()
+    shown = {one.passed.study for one in made if one.passed.number in answer.looks
+             and answer.looks[one.passed.number].boxes}
     for one in made:
         index = one.passed.number
-        if one.passed.study in unsafe:
+        if one.passed.study in unsafe | shown:
             answer.residual[index] = one.passed.study, one.passed.series, one.passed.instance
-            refused[index] = Reason.RESIDUAL_IDENTIFIER, None
+            refused[index] = (Reason.RESIDUAL_IDENTIFIER if one.passed.study in unsafe else Reason.TEXT_IN_PIXELS), None
     sound = [one for one in made if one.passed.number not in refused]
     order = _order(sound)
     answer.passed = [one.passed._replace(order=order.get(one.passed.number)) for one in sound]
     for index in {one.passed.number for one in made} & refused.keys():
         (scratch / f"{index}.dcm").unlink()
     return answer
+
+
+def _look(scratch: Path, made: Iterable[_Made], answer: _Answer, clock: Clock) -> None:
+    """Look for text in the pixels of those outputs that pass only where there is none."""
+    for one in made:
+        if one.to_read:
+            index, size = one.passed.number, one.passed.size
+
+            def tick(index: int = index, size: int = size) -> None:
+                clock.start(index, size)
+
+            try:
+                answer.looks[index] = looks.look(scratch / f"{index}.dcm", *one.to_read, tick)
+            except Refusal as refusal:
+                answer.refused[index] = refusal.reason, None
 
 
 def _order(made: Iterable[_Made]) -> dict[int, int]:
@@ -334,7 +363,8 @@ def _rewrite(job: Job, landing: ObjectStore, row: Mapping[str, Any], index: int,
         if result.items:
             content.spool(target.with_suffix(".content"), content.extract(header, result.encoding))
             when = None     # a report is none of the images that are ranked
-        return _Made(passed, header, collected.take_dates(), when)
+        to_read = (device_of(result.source), plan.pixel_policy.words) if result.to_read else None
+        return _Made(passed, header, collected.take_dates(), when, to_read)
     except BaseException:
         target.unlink(missing_ok=True)
         raise

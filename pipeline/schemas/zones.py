@@ -61,6 +61,16 @@ OUTCOMES = Table("outcomes", "A row per instance of a part: what became of it. T
     _c("names_short", "int32", "Words of the person's names too short to be searched for; null unless pending."),
 ))
 
+LOOKS = Table("looks", "A row per image of a part whose pixels were read for text. No text that was read.",
+              ("source_sha256",), (
+    _c("source_sha256", "sha256", "", null=False),
+    _c("manufacturer", "string", "In small letters.", source="Manufacturer (0008,0070)", null=False),
+    _c("model", "string", "In small letters.", source="ManufacturerModelName (0008,1090)", null=False),
+    _c("software", "string", "In small letters.", source="SoftwareVersions (0018,1020)", null=False),
+    _c("pictures", "int32", "Frames looked at, and pictures made of a stack.", null=False),
+    _c("boxes", "strings", "Where text stands, x0,y0,x1,y1: as a rule for pixels would paint it over.", null=False),
+))
+
 KNOWN_PEOPLE = Table("known_people", "Whom a local id stood for in earlier builds.", ("local",), (
     _c("local", "string", "Keyed digest of (issuer, local id).", null=False),
     _c("person", "string", "Pseudonym of the person.", null=False),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.deidentify.devices import policy, read
+from pipeline.deidentify.devices import entry, policy, read
 from pipeline.deidentify.pixel_policy import Care, Device, Image, Policy, decide
 from pipeline.errors import ProjectFileError
 from pipeline.model import Reason, Refusal
@@ -100,6 +100,12 @@ def test_the_list_of_devices(tmp_path: Path) -> None:
     path = tmp_path / "devices.toml"
     path.write_text(LIST + LIST.replace('"One"', '"Two"') + "after_rules = true\n")
     assert read(path) == ((Device("ge medical", "one", "1.2\\3"), False), (Device("ge medical", "two", "1.2\\3"), True))
+
+
+def test_a_drafted_entry_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "devices.toml"
+    path.write_text(entry('ge "x"', "two\\three", "é", 31) + entry("ge", "two", "1", 400))
+    assert read(path) == ((Device("ge", "two", "1"), False), (Device('ge "x"', "two\\three", "é"), False))
 
 
 @pytest.mark.parametrize("text", [

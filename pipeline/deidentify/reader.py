@@ -1,0 +1,169 @@
+"""Text in pixels, looked for with rapidocr-onnxruntime (extra `ocr`): a second look, not a proof.
+
+A frame is looked at whole, made smaller where it is large, and piece by piece as it is. Greys are stretched, each piece
+by itself, so that faint text stands out. What is read is not kept: of each text only where it stands. The reader is
+loaded once in a worker, when the first image needs it, and runs in one thread.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.deidentify.pixel_rules import Box
+
+TILE, OVERLAP = 736, 96         # pixels; the detector's own size, and more than a line of most text is high
+WHOLE = 1024                    # a frame is looked at whole at this size
+FRAMES = 8                      # of a stack, beside its brightest and its darkest values
+SCORE = 0.6                     # below it is no text
+LEAST = 2                       # letters and digits
+SMALLEST = 10                   # pixels: letters are at least that high to be read
+MARGIN = 3                      # pixels that a proposed box is wider on each side
+FLAT = 1 / 64                   # of the frame's range of greys: a piece with less shows nothing
+Tick = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was looked at: frames (pictures, with those made of a stack), and where text stands, over all of them."""
+
+    frames: int
+    boxes: tuple[Box, ...]
+
+
+def look(path: Path, words: tuple[str, ...] = (), tick: Tick = lambda: None) -> Seen:
+    """Look for text in a DICOM file's pixels. `words` are approved and not counted; `tick` is called before each
+    picture: time is limited by picture. Raises what pydicom's decoder raises."""
+    boxes: set[Box] = set()
+    count = 0
+    for picture in _pictures(path, tick):
+        tick()
+        count += 1
+        boxes |= set(read(picture, words))
+    return Seen(count, tuple(_merged(boxes)))
+
+
+def read(picture: Any, words: tuple[str, ...] = ()) -> Iterator[Box]:
+    """Yield where text stands in a picture: greys of any kind, shape (rows, columns), or RGB (rows, columns, 3)."""
+    rows, columns = picture.shape[:2]
+    low, high = int(picture.min()), int(picture.max())
+    if low == high or min(rows, columns) < SMALLEST:
+        return
+    approved = {_plain(word) for word in words}
+    pieces = [(0, 0, picture)] if max(rows, columns) <= TILE else []
+    if not pieces:
+        step = max(1, -(-max(rows, columns) // WHOLE))
+        small = _reduced(picture, step)
+        yield from ((x0 * step, y0 * step, x1 * step, y1 * step) for x0, y0, x1, y1 in _read(small, approved))
+        pieces = [(x, y, picture[y:y + TILE, x:x + TILE]) for y in _starts(rows) for x in _starts(columns)]
+    for x, y, piece in pieces:
+        if int(piece.max()) - int(piece.min()) >= (high - low) * FLAT:
+            yield from ((x + x0, y + y0, x + x1, y + y1) for x0, y0, x1, y1 in _read(piece, approved))
+
+
+def _starts(size: int) -> list[int]:
+    """Return where pieces of TILE pixels start that overlap and end with the frame."""
+    if size <= TILE:
+        return [0]
+    count = -(-(size - OVERLAP) // (TILE - OVERLAP))
+    return [round(n * (size - TILE) / (count - 1)) for n in range(count)]
+
+
+def _reduced(picture: Any, step: int) -> Any:
+    """Return the picture `step` times smaller each way; bright and dark lines of one pixel do not vanish."""
+    rows, columns = (n // step * step for n in picture.shape[:2])
+    blocks = picture[:rows, :columns].reshape(rows // step, step, columns // step, step, *picture.shape[2:])
+    return blocks.mean(axis=(1, 3))
+
+
+def _read(piece: Any, approved: set[str]) -> Iterator[Box]:
+    """Yield boxes of text in one piece, with their margin."""
+    rows, columns = piece.shape[:2]
+    found, _ = _reader()(_stretched(piece))
+    for corners, text, score in found or ():
+        plain = _plain(text)
+        if score >= SCORE and len(plain) >= LEAST and plain not in approved:
+            xs, ys = [int(x) for x, _ in corners], [int(y) for _, y in corners]
+            yield (max(0, min(xs) - MARGIN), max(0, min(ys) - MARGIN), min(columns, max(xs) + 1 + MARGIN),
+                   min(rows, max(ys) + 1 + MARGIN))
+
+
+def _stretched(piece: Any) -> Any:
+    """Return 8-bit colours, the middle 99 in 100 of the greys spread over all of the range."""
+    values = piece.astype(np.float32)
+    low, high = np.percentile(values, (0.5, 99.5))
+    if high <= low:
+        low, high = values.min(), values.max()
+    eight = np.clip((values - low) * (255.0 / max(high - low, 1e-6)), 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(eight if eight.ndim == 3 else np.repeat(eight[:, :, None], 3, axis=2))
+
+
+def _plain(text: str) -> str:
+    return "".join(letter for letter in text.upper() if letter.isalnum())
+
+
+def _pictures(path: Path, tick: Tick) -> Iterator[Any]:
+    """Yield what is looked at: every frame of a few; of many, frames spread over all and the brightest and darkest
+    values that any frame has at a place."""
+    from pydicom import dcmread
+
+    header = dcmread(path, stop_before_pixels=True)
+    count = int(header.get("NumberOfFrames") or 1)
+    if count <= FRAMES:
+        for n in range(count):
+            yield _frame(path, header, n)
+        return
+    chosen = {round(n * (count - 1) / (FRAMES - 1)) for n in range(FRAMES)}
+    bright = dark = None
+    for n in range(count):
+        tick()
+        picture = _frame(path, header, n)
+        bright = picture if bright is None else np.maximum(bright, picture)
+        dark = picture if dark is None else np.minimum(dark, picture)
+        if n in chosen:
+            yield picture
+    yield bright
+    yield dark
+
+
+def _frame(path: Path, header: Any, n: int) -> Any:
+    """Return one frame as greys or RGB."""
+    from pydicom.pixels import apply_color_lut, pixel_array
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")     # pydicom's warnings quote values
+        frame = pixel_array(path, index=n)
+        return apply_color_lut(frame, header) if header.PhotometricInterpretation == "PALETTE COLOR" else frame
+
+
+def _merged(boxes: set[Box]) -> list[Box]:
+    """Return boxes with those that touch made one: one text is found in several pieces and frames."""
+    out: list[Box] = []
+    for box in sorted(boxes):
+        x0, y0, x1, y1 = box
+        while touching := [b for b in out if b[0] <= x1 and x0 <= b[2] and b[1] <= y1 and y0 <= b[3]]:
+            for other in touching:
+                out.remove(other)
+                x0, y0, x1, y1 = min(x0, other[0]), min(y0, other[1]), max(x1, other[2]), max(y1, other[3])
+        out.append((x0, y0, x1, y1))
+    return sorted(out)
+
+
+@cache
+def _reader() -> Any:
+    """Return the reader of this process. Raises ImportError where the extra is not installed."""
+    import logging
+
+    import cv2
+    from rapidocr_onnxruntime import RapidOCR
+
+    cv2.setNumThreads(1)
+    reader = RapidOCR(intra_op_num_threads=1, inter_op_num_threads=1, max_side_len=4096)
+    logging.getLogger("RapidOCR").disabled = True
+    return reader
