@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.deidentify import reader
 
-SIZES = (8, 10, 12, 16, 24, 48)
+SIZES = (8, 12, 16, 24, 48)
 CONTRASTS = (15, 30, 60, 120)       # greys of 256 between text and ground, lighter and darker
 NAMES = ("QUILLFEATHER", "Winterbottom H", "OAKENSHAW^P", "DOB 17/03/1961", "LID4471902", "DOE, JOHN")
 SIDE = 700

@@ -85,8 +85,7 @@ def _reduced(picture: Any, step: int) -> Any:
 def _read(piece: Any, approved: set[str]) -> Iterator[Box]:
     """Yield boxes of text in one piece, with their margin."""
     rows, columns = piece.shape[:2]
-    found, _ = _reader()(_stretched(piece))
-    for corners, text, score in found or ():
+    for corners, text, score in (one for shown in _stretched(piece) for one in _reader()(shown)[0] or ()):
         plain = _plain(text)
         if score >= SCORE and len(plain) >= LEAST and plain not in approved:
             xs, ys = [int(x) for x, _ in corners], [int(y) for _, y in corners]
@@ -94,14 +93,18 @@ def _read(piece: Any, approved: set[str]) -> Iterator[Box]:
                    min(rows, max(ys) + 1 + MARGIN))
 
 
-def _stretched(piece: Any) -> Any:
-    """Return 8-bit colours, the middle 99 in 100 of the greys spread over all of the range."""
+def _stretched(piece: Any) -> Iterator[Any]:
+    """Yield a piece as 8-bit colours: all of its greys, and, where a few outliers take up most of the range, the greys
+    between them, in which fainter text stands out."""
     values = piece.astype(np.float32)
-    low, high = np.percentile(values, (0.5, 99.5))
-    if high <= low:
-        low, high = values.min(), values.max()
-    eight = np.clip((values - low) * (255.0 / max(high - low, 1e-6)), 0, 255).astype(np.uint8)
-    return np.ascontiguousarray(eight if eight.ndim == 3 else np.repeat(eight[:, :, None], 3, axis=2))
+    least, most = float(values.min()), float(values.max())
+    low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
+    ranges = [(least, most)]
+    if 0 < high - low < (most - least) / 3:
+        ranges.append((low - (high - low) / 2, high + (high - low) / 2))     # wider: grain stays grey
+    for a, b in ranges:
+        eight = np.clip((values - a) * (255.0 / (b - a)), 0, 255).astype(np.uint8)
+        yield np.ascontiguousarray(eight if eight.ndim == 3 else np.repeat(eight[:, :, None], 3, axis=2))
 
 
 def _plain(text: str) -> str:
