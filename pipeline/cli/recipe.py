@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import recipe_coverage, recipe_test
+from pipeline.cli import recipe_coverage, recipe_review, recipe_test
 from pipeline.cli.show import examples
 from pipeline.errors import RecipeRefused
 
 app = typer.Typer(no_args_is_help=True, help="Read de-identification recipes strictly.")
 app.add_typer(recipe_coverage.app)
+app.command("review", epilog=recipe_review.EXAMPLES)(recipe_review.review)
 app.command("test", epilog=recipe_test.EXAMPLES)(recipe_test.test)
 
 
