@@ -37,7 +37,8 @@ def review(
     new = room.review(files, keep_times=keep_times)
     old = room.review(against, keep_times=keep_times) if against else None
     changes = room.differences(new, old) if old else None
-    touched, kinds = None, []
+    touched: dict[str, list[tuple[str, str]]] | None = None
+    kinds: list[tuple[str, str]] = []
     if candidate:
         names = [change.attribute for change in changes if change.attribute] if changes is not None else [
             line.attribute for line in new.lines if line.does != "removed"]

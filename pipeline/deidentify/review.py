@@ -244,24 +244,25 @@ def differences(new: Reviewed, old: Reviewed) -> list[Change]:
         does = [line.does if line else "removed" for line in (a, b)]
         words = [line.words if line else WORDS["removed"] for line in (a, b)]
         if does != ["removed", "removed"] and words[0] != words[1]:
-            found.append(Change("attribute", name, *words, _way(LEAVES[does[0]], LEAVES[does[1]]), name))
+            way = _way(LEAVES[does[0]], LEAVES[does[1]])
+            found.append(Change("attribute", name, words[0], words[1], way, name))
     items = [{(item.code, item.kind): item for item in one.items} for one in (old, new)]
     for key in {**items[1], **items[0]}:
         one, other = (found_.get(key) for found_ in items)
         said = [_told(item) for item in (one, other)]
         if said[0] != said[1] and (one.score if one else 0, other.score if other else 0) != (0, 0):
             meaning = (other or one).meaning if (other or one) else ""     # type: ignore[union-attr]
-            found.append(Change("report item", f"{meaning} ({' '.join(key)})", *said,
+            found.append(Change("report item", f"{meaning} ({' '.join(key)})", said[0], said[1],
                                 _way(one.score if one else 0, other.score if other else 0)))
     found += _pixels(new.plan.pixel_rules, old.plan.pixel_rules)
     for name in sorted({*new.sop_classes} ^ {*old.sop_classes}):
         there = name in new.sop_classes
-        found.append(Change("objects", name, *(("not covered", "covered") if there else ("covered", "not covered")),
-                            "more" if there else "less"))
+        before_now = ("not covered", "covered") if there else ("covered", "not covered")
+        found.append(Change("objects", name, *before_now, "more" if there else "less"))
     codes = [dict(one.plan.codes) for one in (old, new)]
     for code in sorted(set(codes[0]) ^ set(codes[1])):
         said = [("stated" if code in one else "not stated") for one in codes]
-        found.append(Change("statement", f"{code} {codes[1].get(code) or codes[0][code]}", *said, "other"))
+        found.append(Change("statement", f"{code} {codes[1].get(code) or codes[0][code]}", said[0], said[1], "other"))
     order = {"more": 0, "less": 1, "other": 2}
     return sorted(found, key=lambda change: (order[change.direction], change.kind, change.what))
 
