@@ -452,7 +452,7 @@ def record_assurance(project: Project, release: str, sheet: str) -> Result:
     from pipeline.publish import assure as room
 
     config = config_of(project)
-    if not release.startswith(f"{config.zones.release}/{config.name}"):
+    if not f"{release.rstrip('/')}/".startswith(f"{config.zones.release}/{config.name}/"):
         raise UsageError("This is no release of the project.", hint="Give the URL of a release in its release zone.")
     work, verdicts = zone(config, "work"), room.check(release, Path(sheet))
     key = room.record(work, verdicts, work.now().isoformat(timespec="seconds"), account())

@@ -48,3 +48,19 @@ def test_terms_are_proposed_from_what_landed(gone, tre, tmp_path):
     assert not [word for word in gone.sentinels if word.lower() in out.read_text().lower()]
     assert tre("terms", "propose", gone.project, "--out", tmp_path / "two.csv", **gone.env).code == 2     # no func:term
     assert tre("terms", "lint", gone.project, **gone.env).code == 0
+
+
+def test_no_canary_is_in_what_was_released(gone):
+    from pipeline.publish.canaries import absent
+
+    plans = [json.loads(path.read_text()) for path in (gone.root / "candidate").rglob("plan.json")]
+    marks = plans[0]["canaries"]
+    assert len(marks) == 5 and all(plan["canaries"] == marks for plan in plans)
+    for zone in ("work", "candidate", "release"):
+        files = [path for path in (gone.root / zone).rglob("*") if path.is_file()]
+        absent([path for path in files if path.suffix == ".parquet"], marks)
+        for path in files:
+            if path.name != "plan.json" and path.suffix != ".parquet":
+                data = path.read_bytes().lower()
+                assert not [mark for mark in marks if mark.lower().encode() in data], path.name
+                assert not [mark for mark in marks if mark.lower() in str(path).lower()]

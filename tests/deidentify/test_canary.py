@@ -29,6 +29,7 @@ from pipeline.deidentify.shard import Decided, Job
 from pipeline.dicom.file import scan_of
 from pipeline.errors import CanarySurfaced
 from pipeline.model import Reason, Refusal
+from pipeline.schemas import OUTCOMES
 from pipeline.storage import open_store, tables
 from pipeline.synthetic import files
 
@@ -266,6 +267,19 @@ def test_a_part_holds_nothing_of_its_canaries(tmp_path: Path) -> None:
     everything = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert not [mark for mark in MARKS.marks if mark.lower().encode() in everything.lower()]
     assert not MARKS.search(b"".join(path.read_bytes() for path in tmp_path.rglob("*.dcm")))
+
+
+@pytest.mark.parametrize(("column", "value"), [
+    ("patient", MARKS.patient), ("study", PSEUDONYMS.uid(MARKS.uid(1))), ("instance", PSEUDONYMS.uid(MARKS.uid(3))),
+    ("output_key", f"demo/parts/p-1/dicom/{MARKS.patient}/2.25.1/2.25.2/2.25.3.0.dcm")])
+def test_a_canary_among_the_outcomes_is_no_candidate(column: str, value: str, tmp_path: Path) -> None:
+    store = open_store(tmp_path.as_uri(), "work")
+    row = {"source_uri": "file:///x", "source_sha256": b"0" * 32, "status": "pending", column: value}
+    tables.write(store, "one.parquet", tables.from_rows(OUTCOMES, [row]))
+    with pytest.raises(CanarySurfaced, match="among the objects"):
+        canary.absent(store, ["one.parquet"], MARKS)
+    tables.write(store, "one.parquet", tables.from_rows(OUTCOMES, [row | {column: "other"}]))
+    canary.absent(store, ["one.parquet"], MARKS)
 
 
 def test_a_weakened_recipe_stops_the_part(tmp_path: Path) -> None:

@@ -224,6 +224,10 @@ def test_a_review_replaces_no_other_and_is_of_its_project(published: Published, 
     sheet = published.drawn()
     with pytest.raises(UsageError, match="not empty"):
         published.drawn()
+    namesake = published.config.model_copy(update={
+        "project": published.config.project.model_copy(update={"name": "demo-screen"})})
     other = Published(tmp_path / "other")
+    with pytest.raises(UsageError, match="no release of the project"):
+        steps.record_assurance(namesake, published.url, str(published.sheet(sheet)))
     with pytest.raises(UsageError, match="no release of the project"):
         steps.record_assurance(other.config, published.url, str(published.sheet(sheet)))
