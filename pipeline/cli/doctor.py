@@ -161,6 +161,8 @@ def of_project(path: Path) -> Iterator[Check]:
              ("crosswalk", _crosswalk))
     for name, look in looks:
         yield _said(name, look, config)
+    if config.deidentify.pixels.ocr:
+        yield _reader(config)
     for zone in ZONES:
         yield _said(f"zone {zone}", _zone, config, zone)
 
@@ -204,6 +206,19 @@ def _recipes(config: ProjectConfig) -> str:
 
     plans = load_plans(config)
     return f"plan {plans.id}, {len(plans.plans)} SOP classes"
+
+
+def _reader(config: ProjectConfig) -> Check:
+    from pipeline.deidentify.devices import policy
+
+    try:
+        asked = policy(config)
+    except TreError as error:
+        return Check("text in pixels", "fail", error.code, str(error))
+    if asked.installed:
+        return Check("text in pixels", "pass", asked.reader)
+    return Check("text in pixels", "warn", "the extra `ocr` is not installed: what must be read is quarantined",
+                 "pip install 'tre-ingest[ocr]'")
 
 
 def _people(config: ProjectConfig) -> str:

@@ -135,3 +135,17 @@ def test_a_project_asks(tmp_path: Path, make_config) -> None:  # type: ignore[no
     assert config.meaning() != plain.meaning()
     with pytest.raises(ProjectFileError):
         policy(make_config(deidentify={**asked, "pixels": {"devices": "absent.toml"}}))
+
+
+def test_doctor_says_whether_text_can_be_read(make_config, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    from pipeline.cli import doctor
+    from pipeline.deidentify import devices
+
+    plain = make_config().model_dump()["deidentify"]
+    config = make_config(deidentify={**plain, "pixels": {"ocr": True}})
+    monkeypatch.setattr(devices, "find_spec", lambda _: None)
+    found = doctor._reader(config)
+    assert found.result == "warn" and "tre-ingest[ocr]" in found.mend
+    assert policy(config) == Policy(ocr=True)
+    lost = make_config(deidentify={**plain, "pixels": {"ocr": True, "devices": "absent.toml"}})
+    assert doctor._reader(lost).result == "fail"

@@ -195,3 +195,17 @@ def test_what_is_not_loaded_until_it_is_needed() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+
+
+def test_a_large_image_is_read_within_an_object_s_memory() -> None:
+    """A mammogram's size, in a worker under the limits that a project has unless it says otherwise."""
+    from pipeline.isolate import Limits, each
+
+    frame = np.zeros((4096, 3072), np.uint16)
+    frame[1000:1300, 500:900] = rendered(300, 400)
+
+    def work(group: int, clock: Any, without: Any) -> int:
+        clock.start(group, frame.nbytes)
+        return len(list(reader.read(frame)))
+
+    assert [answer > 0 for _, answer in each([0], work, limits=Limits())] == [True]
