@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.deidentify.engine import Subject, rewrite
@@ -73,6 +73,7 @@ CHARSETS = ["", "ISO_IR 100", "ISO_IR 13", "ISO_IR 144", "ISO_IR 192", "GB18030"
 
 @given(st.binary(max_size=30) | st.sampled_from([b"L MLO", b" l\x00 mlo ", b"\x1b(JL MLO", b"\x1b$BL MLO", b"L\\MLO"]),
        st.sampled_from(CHARSETS), st.sampled_from(["explicit", "implicit", "big"]), st.booleans())
+@settings(deadline=None)
 def test_no_output_is_outside_the_list(raw: bytes, charset: str, syntax: str, nested: bool) -> None:
     import tempfile
 
