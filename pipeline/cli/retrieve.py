@@ -112,9 +112,9 @@ def status(config: ProjectConfig) -> None:
         rows.append((retrieval, *(f"{counts[name]:,}" for name in PROGRESS)))
     table(f"Retrievals of {config.name}", ("retrieval", *PROGRESS), rows, right=PROGRESS)
     now = Kindness(run.settings(config), store, config.name).shown()
-    for why, seconds in (("quiet_hours", now["quiet_seconds"]), ("pacs_failing", now["pause_seconds"])):
-        if seconds:
-            print(f"Nothing is asked for another {_span(seconds)}: {WHY[why]}.")
+    for why in ("quiet_hours", "pacs_failing"):
+        if now[why]:
+            print(f"Nothing is asked for another {_span(now[why])}: {WHY[why]}.")
 
 
 PROGRESS = ("studies", "complete", "partial", "failed", "waiting", "owed", "missing")

@@ -65,6 +65,14 @@ class Kindness:
             state["tokens"] = tokens - 1
         return None
 
+    def now_not(self) -> Wait | None:
+        """Say whether nothing at all may be asked now; no token is taken."""
+        now = self.shown()
+        for why in ("quiet_hours", "pacs_failing"):
+            if now[why]:
+                return Wait(why, now[why])
+        return None
+
     def told(self, *, well: bool) -> None:
         """Tell how the last request went; failures in a row open the breaker for a while, longer each time."""
         with self._state() as state:
@@ -89,9 +97,9 @@ class Kindness:
         return max(0.0, (end - local).total_seconds())
 
     def shown(self) -> dict[str, Any]:
-        """Return the state for people to see; nothing is changed."""
+        """Return the state for people to see, waits in seconds; nothing is changed."""
         state, now = self._read(), self._work.now()
-        return {"quiet_seconds": self.quiet(now), "pause_seconds": max(0.0, state["open_until"] - now.timestamp()),
+        return {"quiet_hours": self.quiet(now), "pacs_failing": max(0.0, state["open_until"] - now.timestamp()),
                 "failures": state["failures"], "pauses": state["pauses"]}
 
     @contextmanager

@@ -36,8 +36,10 @@ class _Refused(Exception):
     """A row's answer is not taken; the code says why (cohort.REFUSALS)."""
 
 
-def resolve(config: ProjectConfig, peer: Peer, cohort: Cohort, local_ids: LocalIds, classes: Classes) -> Resolved:
-    """Ask PACS for every row. A row that PACS fails is noted and the rest goes on.
+def resolve(config: ProjectConfig, peer: Peer, cohort: Cohort, local_ids: LocalIds, classes: Classes,
+            before_each: Callable[[], None] = lambda: None) -> Resolved:
+    """Ask PACS for every row. A row that PACS fails is noted and the rest goes on. `before_each` may
+    wait: it is called before each row.
 
     Raises PacsUnreachable where it does not answer at all, CohortRefused where they are more than a cohort may have.
     """
@@ -47,6 +49,7 @@ def resolve(config: ProjectConfig, peer: Peer, cohort: Cohort, local_ids: LocalI
     for row, why in cohort.refused:
         one.out.rows.append({**as_dict(row), "state": "refused", "reason": why, "studies": 0})
     for row in track(cohort.rows, "asking PACS", total=len(cohort.rows)):
+        before_each()
         one.ask(row, local_ids)
         if len(one.studies) > asked.cohort_studies:
             raise CohortRefused(f"The cohort comes to more than {asked.cohort_studies} studies; nothing was retrieved.",

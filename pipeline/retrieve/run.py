@@ -76,12 +76,18 @@ def find(config: ProjectConfig, work: ObjectStore, cohort: Cohort, *, local_ids:
     key = layout.retrieval_expected(name, retrieval)
     if work.stat(key) is None:
         kind = Kindness(asked, work, name)
-        while (seconds := kind.quiet(work.now())) and wait:
-            time.sleep(min(seconds, 60))
-        if seconds:
-            return {"retrieval": retrieval, "wait_seconds": seconds, "why": "quiet_hours"}
+        while (later := kind.now_not()) and wait:
+            time.sleep(min(later.seconds, 60))
+        if later:
+            return {"retrieval": retrieval, "wait_seconds": round(later.seconds, 1), "why": later.why}
+
+        def sleep_through() -> None:
+            while seconds := kind.quiet(work.now()):
+                event("retrieve.quiet", seconds=round(seconds))
+                time.sleep(min(seconds, 60))
+
         with opened(config) as peer:
-            found = resolve(config, peer, cohort, local_ids, classes)
+            found = resolve(config, peer, cohort, local_ids, classes, sleep_through)
         owed = [row["sop_instance_uid"] for row in found.expected if row["left_out"] is None]
         there = frozenset(held(owed)) if owed and not asked.only.held else frozenset()
         for row in found.expected:

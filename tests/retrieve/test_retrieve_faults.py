@@ -395,3 +395,26 @@ def test_a_study_has_ended_only_once_what_landed_is_durable(
         monkeypatch.setattr(LocalStore, "write", writing)
         asked.fetch()
     assert [what for what in done if what] == ["settled", "ended"]
+
+
+def test_quiet_hours_that_begin_between_two_rows_are_slept_through(
+    shelf: kit.Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, slept = iter([0.0, 0.0, 7200.0, 60.0, 0.0]), list[float]()
+    monkeypatch.setattr("pipeline.retrieve.kind.Kindness.quiet", lambda self, now: next(answers))
+    monkeypatch.setattr("pipeline.retrieve.run.time.sleep", slept.append)
+    with serving(shelf.images) as pacs:
+        asked = Asked(kit.config(tmp_path, **options(pacs)), ",,,ACC1,,,,\n,,,ACC3,,,,")
+    assert asked.found["rows"] == {"found": 2}
+    assert [seconds for seconds in slept if seconds >= 1] == [60, 60]
+
+
+def test_a_pacs_that_is_left_in_peace_is_not_asked_what_it_has_either(shelf: kit.Shelf, tmp_path: Path) -> None:
+    from pipeline.retrieve.kind import Kindness
+
+    with serving(shelf.images) as pacs:
+        made = kit.config(tmp_path, **options(pacs, failures_before_pause=1))
+        assert made.retrieve
+        Kindness(made.retrieve, kit.zones(made)[1], made.name).told(well=False)
+        asked = by_accession(made)
+    assert (asked.found["why"], pacs.asked) == ("pacs_failing", [])
