@@ -168,8 +168,11 @@ def of_project(path: Path) -> Iterator[Check]:
 
 
 def ready(config: ProjectConfig) -> None:
-    """Raise what would stop this project, before anything is read or moved: key, recipes, people, crosswalk, stores."""
-    for look in (_approvals, _key, _recipes, _people, _crosswalk):
+    """Raise what would stop this project, before anything is read or moved: approvals, key, recipes, people, stores."""
+    from pipeline.side import approved
+
+    approved(config)        # the audit log tells where it was refused
+    for look in (_key, _recipes, _people, _crosswalk):
         look(config)
     for zone in ZONES:
         _zone(config, zone)
