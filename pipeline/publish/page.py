@@ -228,8 +228,8 @@ def _heed(doc: Mapping[str, Any], weaker: Sequence[Any], failed: Sequence[checks
         said.append(f"New among the weaker: {', '.join(change['weaker_more'][:6])}.")
     if change and (change.get("recipes") or change.get("suites")):
         said.append("Recipes or suites are not those of the last release.")
-    if failed:
-        said.append(f"{len(failed)} checks did not pass; the rows and images concerned were withheld or are reported.")
+    if counted := sum(check.severity != "info" for check in failed):
+        said.append(f"{counted} checks of the tables did not pass: the rows and images concerned were withheld.")
     if GROUPS not in results:
         said.append("Small groups were not judged: the project file has no [validate.small_groups].")
     if doc["short_names"]:
