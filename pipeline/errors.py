@@ -87,7 +87,7 @@ class DosimetryRefused(TreError):
 class RecipeFailed(TreError):
     """A recipe set left an identifier on the answer key, lost what it claims, or a weakened one went unnoticed."""
 
-    code, exit_code = "recipe_failed", 18
+    code, exit_code = "recipe_failed", 19
 
 
 class AuditNotServed(TreError):

@@ -33,7 +33,7 @@ def test(
     value of its own for each person. What must become of it is asked in the ten actions of the MIDI-B challenge. An
     object that does not come out fails every one. The second look is off; what it would have stopped is told apart.
 
-    Ends with 18 where an identifier is left, something claimed is lost, or a weakened recipe goes unnoticed.
+    Ends with 19 where an identifier is left, something claimed is lost, or a weakened recipe goes unnoticed.
     """
     from pipeline import trial
 
