@@ -167,7 +167,7 @@ def assemble(project: Project) -> Result:
     about = {"plan": side.plans.id, "canaries": side.sentinels.marks, "engine": side.engine_version(),
              "recipes": list(side.plans.described),
              "method_codes": sorted({code[0] for plan in side.plans.plans.values() for code in plan.codes}),
-             "short_names": room.short_names(side.work, name, parts),
+             "short_names": room.short_names(side.work, name, parts), "emptied": room.emptied(side.work, name, parts),
              "suites": suites, "meaning": side.meaning(), "output_counts": side.output.counts,
              "factors": side.factors.name if side.factors else None}
     room.write(side.work, side.candidate, config, identity, parts=parts, counts=counts, held=held, clinical=snapshot,

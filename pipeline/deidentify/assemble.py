@@ -68,6 +68,17 @@ def short_names(work: ObjectStore, project: str, parts: Sequence[str]) -> int:
     return len(people)
 
 
+def emptied(work: ObjectStore, project: str, parts: Sequence[str]) -> dict[str, int]:
+    """Return by attribute in how many de-identified instances free text was emptied, for it was no approved term."""
+    found: Counter[str] = Counter()
+    for part in parts:
+        rows = tables.read(work, layout.outcomes(project, part), ["emptied"])
+        if "emptied" in rows.column_names:      # an older version made the others
+            for one in pc.value_counts(pc.list_flatten(rows["emptied"])).to_pylist():
+                found[one["values"]] += one["counts"]
+    return dict(sorted(found.items()))
+
+
 def candidate_id(pseudonyms: Pseudonyms, config: ProjectConfig, parts: Sequence[str], clinical: str | None,
                  digests: Sequence[str]) -> str:
     """Return HK(part ids, clinical snapshot, digests of crosswalk, people, suites and schemas, meaning of the file)."""

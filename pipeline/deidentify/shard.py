@@ -383,7 +383,8 @@ def _store(job: Job, part: str, scratch: Path, patient: str, answer: _Answer, ou
         job.candidate.adopt(key, scratch / f"{one.number}.dcm", one.sha256)
         outcomes[one.number].update(study=one.study, series=one.series, instance=one.instance,
                                    output_sha256=one.sha256, output_bytes=one.size, output_key=key,
-                                   names_short=answer.short)
+                                   names_short=answer.short,
+                                   emptied=[facts.named(tag)[0] for tag in sorted(one.emptied)] or None)
         rows.append({"patient": patient, "study": one.study, "series": one.series, "instance": one.instance,
                      "key": key, "sha256": one.sha256, "bytes": one.size, "acquisition_order": one.order})
         kept.append(one.facts)

@@ -78,6 +78,7 @@ def seal(
         "counts": fates(plan.get("counts", {}), count, withheld),
         "clinical_counts": plan.get("clinical_counts", {}),
         "short_names": plan.get("short_names", 0),
+        **({"emptied": plan["emptied"]} if plan.get("emptied") else {}),
         "totals": rows,
         "columns": {name: len(schema) for name, schema in schemas.items()},
         "audit_defaults": dict(audit_defaults or {}),

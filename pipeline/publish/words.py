@@ -73,6 +73,9 @@ def summary_lines(candidate_json: Mapping[str, Any], previous: Mapping[str, Any]
             ]
     if doc["short_names"]:
         lines.append(f"Names too short to be searched for in what comes out: {doc['short_names']:,} people")
+    if emptied := doc.get("emptied"):
+        lines.append("Free text emptied, for it was no approved term: "
+                     + ", ".join(f"{name} of {n:,} images" for name, n in emptied.items()))
     for table, by_reason in doc["clinical_counts"].items():
         lines.append(
             f"Clinical rows of {table}: "

@@ -59,6 +59,7 @@ OUTCOMES = Table("outcomes", "A row per instance of a part: what became of it. T
     _c("items", "int32", "Content items that a structured report kept; null for what is none."),
     _c("items_dropped", "int32", "Content items that its concept rules let go."),
     _c("names_short", "int32", "Words of the person's names too short to be searched for; null unless pending."),
+    _c("emptied", "strings", "Attributes of free text that said something, which was no approved term; null for none."),
 ))
 
 LOOKS = Table("looks", "A row per image of a part whose pixels were read for text. No text that was read.",

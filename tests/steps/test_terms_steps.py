@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import duckdb
 import pydicom
 import pytest
@@ -56,6 +58,11 @@ def test_the_whole_way(site: Site) -> None:
     sealed = site.candidate()
     manifest = next((site.folder / "candidate").glob(f"*/candidates/{sealed['candidate']}/candidate.json")).read_text()
     assert Identifiable(site.project).terms.sha256 in manifest      # of what an officer approves
+    emptied = json.loads(manifest)["emptied"]
+    assert emptied["SeriesDescription"] == sum(1 for ds in images if ds.Modality == "MG" and "SeriesDescription" in ds)
+    assert 0 < emptied["ProtocolName"] < emptied["SeriesDescription"]
+    lines = steps.candidate_summary(site.project, sealed["candidate"])["lines"]
+    assert any(line.startswith("Free text emptied") and "ProtocolName of" in line for line in lines)
     names = duckdb.sql(f"select distinct ProtocolName from '{site.folder}/candidate/*/candidates/*/catalogue.parquet'")
     assert approved in str(names.fetchall())
 
