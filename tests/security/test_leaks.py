@@ -381,6 +381,14 @@ def blind(monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.deidentify import second_look
 
     monkeypatch.setattr(second_look, "search", lambda *_: [])
+    cage(monkeypatch)
+
+
+def cage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send no canary."""
+    from pipeline.deidentify import canary
+
+    monkeypatch.setattr(canary, "flock", lambda *_: ())
 
 
 def kept_comments(small: Small) -> config.ProjectConfig:
@@ -405,9 +413,36 @@ def test_the_engine_as_it_is_lets_nothing_through(small: Small) -> None:
     assert found == {}
 
 
+def test_a_canary_stops_what_is_broken_below(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is stored. The tests below cage it, to see what stands behind it."""
+    from pipeline.deidentify.pseudonyms import Pseudonyms
+    from pipeline.errors import CanarySurfaced
+
+    def keeps_comments(_: pytest.MonkeyPatch) -> config.ProjectConfig:
+        return kept_comments(small)
+
+    def remaps_nothing(patch: pytest.MonkeyPatch) -> config.ProjectConfig:
+        no_remapping(patch)
+        return small.config()
+
+    def moves_nothing(patch: pytest.MonkeyPatch) -> config.ProjectConfig:
+        patch.setattr(Pseudonyms, "_shift_days", lambda *_: 0)
+        return small.config()
+
+    for broken in (keeps_comments, remaps_nothing, moves_nothing):
+        with monkeypatch.context() as patch:
+            made = broken(patch)
+            (one,) = steps.pending_shards(made)
+            with pytest.raises(CanarySurfaced):
+                steps.deidentify(made, one["batch"], one["shard"])
+        assert not [path for path in (small.folder / "candidate").rglob("*") if path.is_file()]
+        shutil.rmtree(small.folder)
+
+
 def test_a_recipe_that_keeps_comments_is_caught_where_they_name_the_person_and_else_makes_this_test_fail(
-    small: Small
+    small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    cage(monkeypatch)
     counts, found = small.through(kept_comments(small))
     assert counts == {"pending": 6, "quarantined/residual_identifier": 12}
     assert {f"text: PatientComments, {script.name}" for script in SCRIPTS} <= found.keys()
@@ -481,6 +516,7 @@ def test_a_weakened_concept_rule_makes_this_test_fail(
 def test_uids_that_are_not_remapped_are_quarantined_by_the_second_look(
     small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    cage(monkeypatch)
     no_remapping(monkeypatch)
     (one,) = steps.pending_shards(made := small.config())
     counts = steps.deidentify(made, one["batch"], one["shard"])["counts"]
@@ -504,6 +540,7 @@ def test_dates_that_are_not_moved_are_quarantined_and_without_the_second_look_fo
     from pipeline.deidentify.pseudonyms import Pseudonyms
 
     monkeypatch.setattr(Pseudonyms, "_shift_days", lambda *_: 0)
+    cage(monkeypatch)
     (one,) = steps.pending_shards(made := small.config())
     counts = steps.deidentify(made, one["batch"], one["shard"])["counts"]
     assert counts == {"quarantined/residual_identifier": 18}
