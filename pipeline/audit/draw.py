@@ -85,7 +85,8 @@ def density(
         axes.set_xlim(left - width, right + width)
         axes.set_ylim(0, top * 1.06 or 1)
         if legend:
-            axes.legend(handles=legend, frameon=False, loc="upper left", borderaxespad=0.2, fontsize=8.5)
+            axes.legend(handles=legend, frameon=False, loc="lower right", borderaxespad=0.2, fontsize=8.5,
+                        ncols=2 if wide else 1)
         stamp(drawing, watermark, wide)
     return drawing.svg
 
@@ -130,7 +131,7 @@ def curves(
                       markersize=4.5, linewidth=1.4, label=plain(label), zorder=3)
         axes.set_ylim(0, max((p[1] for points in series.values() for p in points), default=1) * 1.12)
         if series:
-            axes.legend(frameon=False, loc="upper left", borderaxespad=0.2, fontsize=8)
+            axes.legend(frameon=False, loc="lower right", borderaxespad=0.2, fontsize=8, ncols=2)
         stamp(drawing, watermark)
     return drawing.svg
 

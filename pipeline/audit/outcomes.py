@@ -81,8 +81,7 @@ def answer(asked: Asked) -> Report:
     for name, table in found.items():
         table = _ordered(name, table)
         plots = tuple(_plot(asked, name, table, o, total.n) for o in plotted)
-        beside = Plot(f"{name.lower()}-counts", "", "", "", _counts(asked, name, table))
-        report.sections.append(Section(f"By {name.lower()}", "", (*plots, beside)))
+        report.sections.append(Section(f"By {name.lower()}", "", plots, (_counts(asked, name, table),)))
         report.files[f"by-{name.lower()}.csv"] = cross_csv(name.lower(), "outcome", table, (), rows="attendances")
     rows = asked.rows("SELECT why, count(*), count(DISTINCT person) FROM attended WHERE why IS NOT NULL"
                       " GROUP BY 1 ORDER BY 1")
