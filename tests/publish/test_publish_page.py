@@ -149,3 +149,12 @@ def test_what_is_written_in_it_is_escaped(made):
 def test_of_what_is_not_sealed_there_is_no_page(made):
     with pytest.raises(NotFound):
         page(made)
+
+
+def test_it_tells_what_free_text_was_emptied(make_candidate, tmp_path):
+    made = make_candidate(tmp_path.as_uri())
+    made.seal()
+    assert "no approved term" not in page(made)
+    made.plan["emptied"] = {"ProtocolName": 40, "SeriesDescription": 1200}
+    made.seal()
+    assert "emptied: ProtocolName of 40 images, SeriesDescription of 1,200 images." in text(page(made))
