@@ -27,8 +27,9 @@ from pipeline.dicom.file import scan
 from pipeline.errors import UsageError
 from pipeline.model import Refusal
 from pipeline.observe import track
-from pipeline.synthetic import answer_key
+from pipeline.synthetic import answer_key, answer_pixels
 from pipeline.synthetic.answer_key import Claims
+from pipeline.synthetic.answer_pixels import PixelClaim
 from pipeline.synthetic.answer_reports import Content
 from pipeline.synthetic.asked import ACTIONS, RESIDUAL, Planted
 from pipeline.synthetic.judge import Failure, Judge, tally
@@ -103,8 +104,9 @@ def run(paths: Sequence[Path], *, people: int = PEOPLE, keep_times: bool = False
     with tempfile.TemporaryDirectory(prefix="tre-trial-") as folder:
         bench = Bench(Path(folder), plan)
         objects = list(answer_key.make(claims, table, people))
+        painted = list(answer_pixels.objects(claims.pixels))
         judge = Judge()
-        for planted in objects:
+        for planted in [*objects, *painted]:
             verdict.objects += 1
             out = bench.rewrite(planted, plan)
             if isinstance(out, Refusal):
@@ -120,7 +122,7 @@ def run(paths: Sequence[Path], *, people: int = PEOPLE, keep_times: bool = False
             every = list(made.mutants(rules, plan, table, strangers, map(Path, tomls)))
             name = " + ".join(verdict.files)
             for mutant in track(every, f"mutants of {name}", total=len(every)):
-                _try(verdict, bench, mutant, first)
+                _try(verdict, bench, mutant, painted if mutant.hint == made.PIXELS else first)
     return verdict
 
 
@@ -226,4 +228,7 @@ def claims_of(plan: Plan) -> Claims:
             tuple(sorted(concepts.templates)), tuple(sorted(concepts.units)), tuple(made.answers(concepts)),
             concepts.evidence == "remap")
         acts = {tag: act for tag, act in acts.items() if act[0] != "pixels"}
-    return Claims(acts, plan.private, plan.keep_times, content, REPORT if content else "")
+    pixels = tuple(PixelClaim(f"{rule.file}:{rule.line}", tuple((c.test, c.tag, c.value) for c in rule.conditions),
+                              tuple((area.keep, area.box, area.regions) for area in rule.areas))
+                   for rule in plan.pixel_rules)
+    return Claims(acts, plan.private, plan.keep_times, content, REPORT if content else "", pixels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
@@ -102,9 +103,9 @@ def test_a_mutant_that_nobody_notices_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_burned_in_text_that_comes_out_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.deidentify import engine
+    from pipeline.deidentify import pixel_policy, treatment
 
-    monkeypatch.setattr(engine, "check_pixels", lambda fd, source: ([], None))
+    monkeypatch.setattr(treatment, "decide", lambda *_, **__: pixel_policy.Care.NONE)
     assert trial.run(CT, people=1, mutate=False).failed == {"pixels_hidden": 1}
 
 
@@ -147,3 +148,45 @@ def test_the_command_names_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_files_of_concept_rules_are_no_set() -> None:
     with pytest.raises(UsageError):
         trial.run([*CAD, RECIPES / "measurements.toml"])
+
+
+PIXEL_RULES = """
+%filter graylist
+LABEL Captures of one maker
+contains Manufacturer ACME
++ contains ImageType SECONDARY
+coordinates 0,0,60,12
+coordinates 30,20,40,30
+keepcoordinates 50,0,60,6
+LABEL What lies outside the regions
+equals Modality US
++ present SequenceOfUltrasoundRegions
++ notcontains Manufacturer ACME
+coordinates all
+keepcoordinates from:SequenceOfUltrasoundRegions
+LABEL Text that the header speaks of
+equals BurnedInAnnotation YES
+coordinates 0,0,8,8
+"""
+
+
+def test_rules_for_pixels_are_tried_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "own.dicom"
+    own.write_text("FORMAT dicom\n\n%header\nKEEP ConversionType\n" + PIXEL_RULES)
+    files = [RECIPES / "base.dicom", own]
+    table = {tag: row for tag, row in confidentiality_profile().items() if tag == 0x00100010}
+    monkeypatch.setattr(trial, "confidentiality_profile", lambda: table)        # the header is not what is asked here
+    verdict = trial.run(files, people=1)
+    assert verdict.passed, (verdict.lost, verdict.residuals, verdict.survivors)
+    assert verdict.asked["pixels_hidden"] == 4 and verdict.asked["pixels_retained"] == 4
+    from pipeline.deidentify import masks
+
+    real = masks.cover
+    monkeypatch.setattr(masks, "cover", lambda rules, source, rows, columns: _less(real(rules, source, rows, columns)))
+    assert set(trial.run(files, people=1, mutate=False).residuals) == {f"own.dicom:{n}" for n in (7, 13, 19)}
+
+
+def _less(mask: Any) -> Any:
+    if mask is not None:
+        mask[1, 1] = False
+    return mask

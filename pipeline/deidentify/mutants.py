@@ -13,8 +13,10 @@ from pathlib import Path
 
 from pipeline.deidentify.concepts import ACTIONS, Code, ConceptRule, Concepts, current, dictionary_meaning
 from pipeline.deidentify.linter import Rule, attribute
+from pipeline.deidentify.pixel_rules import PixelRule
 from pipeline.deidentify.plan import Act, Op, Plan, compile_rules
 
+PIXELS = "pixels"
 SAME_PLAN = "compiles to the same plan, and the engine sees nothing else of a recipe"
 NO_DATA_SET = "groups 0000 and 0002 cannot stand in a data set: the scanner refuses them, the meta information is new"
 NO_PIXELS = "a report with pixel data is refused before a rule is asked, and this set goes into no sequence"
@@ -62,6 +64,7 @@ def mutants(rules: Sequence[Rule], plan: Plan, table: Iterable[int], strangers: 
         if block not in plan.private:
             yield Mutant(f"added: KEEP ({block[0]:04X},{block[1]!r},01)", f"{last}:end",
                          replace(plan, private={**plan.private, block: frozenset({1})}))
+    yield from _pixel_mutants(plan)
     if plan.concepts:
         yield from _concept_mutants(plan, plan.concepts, _lines(paths))
 
@@ -104,6 +107,26 @@ def _name(tag: int) -> str:
     from pydicom.datadict import keyword_for_tag
 
     return keyword_for_tag(tag) or f"{tag:08X}"
+
+
+def _pixel_mutants(plan: Plan) -> Iterator[Mutant]:
+    """Each rule for pixels deleted; each box a column and a row smaller; each area that is left as it is taken away."""
+    for n, rule in enumerate(plan.pixel_rules):
+        def changed(what: str, *others: PixelRule, n: int = n, rule: PixelRule = rule) -> Mutant:
+            made = replace(plan, id=f"{plan.id} mutant",
+                           pixel_rules=(*plan.pixel_rules[:n], *others, *plan.pixel_rules[n + 1:]))
+            return Mutant(f"{what}: {rule.label or rule.group}", f"{rule.file}:{rule.line}", made, hint=PIXELS)
+
+        yield changed("deleted: rule for pixels")
+        for at, area in enumerate(rule.areas):
+            rest = rule.areas[:at], rule.areas[at + 1:]
+            if area.keep:
+                yield changed("no longer left as it is: an area", replace(rule, areas=(*rest[0], *rest[1])))
+            elif area.box:
+                x0, y0, x1, y1 = area.box
+                for box in ((x0, y0, x1 - 1, y1), (x0, y0, x1, y1 - 1)):
+                    smaller = replace(rule, areas=(*rest[0], replace(area, box=box), *rest[1]))
+                    yield changed("a row or a column no longer painted over", smaller)
 
 
 # ---- concept rules ---------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from pipeline.synthetic import answer_reports, encode, files, read_back
+from pipeline.synthetic.answer_pixels import PixelClaim
 from pipeline.synthetic.answer_reports import Content
 from pipeline.synthetic.asked import Check, Planted, word
 from pipeline.synthetic.read_back import Path
@@ -47,6 +48,7 @@ class Claims:
     keep_times: bool = False
     content: Content | None = None
     sop_class: str = ""         # of reports; an image is a mammogram
+    pixels: tuple[PixelClaim, ...] = ()
 
 
 def name_of(tag: int) -> str:
@@ -295,7 +297,7 @@ def burned_in(claims: Claims) -> Planted | None:
     tags = sorted(set(claims.acts) - {CHARACTER_SET, SOP_CLASS, PIXEL_DATA})
     planted = _Maker(claims, tags, 0, "burned in").planted()
     ds = read_back.dataset(planted.data)
-    text = word("burned in").encode()
+    text = word("burned in").encode("utf-16-le")       # a letter a sample: nothing stands above the stored bits
     ds.BurnedInAnnotation = "YES"
     ds.PixelData = text + ds.PixelData[len(text):]
     return Planted("burned-in text", 0, encode.part10(ds), [Check("pixels_hidden", "PixelData", (PIXEL_DATA,), text)])

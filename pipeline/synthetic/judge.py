@@ -62,6 +62,8 @@ class Judge:
             there = values is not None
         action, value = check.action, check.value
         held = values or []
+        if check.mask:
+            return self._masked(check, found)
         if action in ("text_removed", "uid_changed"):
             return [False] if (check.absent and there) or (value and value in held) else []
         if action == "pixels_hidden":
@@ -78,6 +80,16 @@ class Judge:
         if not check.path:          # items of one concept: the new one is among them
             return [] if any(held) else [True]
         return [] if held and self._same(action, value, held[0]) else [True]
+
+    @staticmethod
+    def _masked(check: Check, found: Mapping[Path, Found]) -> list[bool]:
+        raw, size = found[check.path].raw if check.path in found else b"", len(check.value)
+        if len(raw) != size * len(check.mask):
+            return [True]
+        hidden = check.action == "pixels_hidden"
+        wrong = any((raw[n * size:n * size + size] == check.value) == hidden
+                    for n, asked in enumerate(check.mask) if asked)
+        return [not hidden] if wrong else []
 
     def _same(self, kind: str, old: bytes, new: bytes) -> bool:
         """Whether an identifier was renamed as before, and to a name that no other was given."""
