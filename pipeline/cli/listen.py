@@ -29,7 +29,7 @@ def listen(
 ) -> None:
     """Be sent images (C-STORE SCP): each is in landing, durable, before its sender hears yes.
 
-    Who may send, over what and how much says [listen] in the project file.
+    Who may send, over what and how much, says the section "listen" of the project file.
     """
     from pipeline.retrieve.listener import listening
 
