@@ -16,7 +16,7 @@ from pipeline.deidentify.pixel_header import frames_of as _frames
 from pipeline.deidentify.pixel_header import number as _number
 from pipeline.deidentify.pixel_header import text as _text
 from pipeline.deidentify.pixel_policy import ACQUIRED
-from pipeline.deidentify.streams import Patches, check_rle, jpeg_2000_segments, jpeg_segments
+from pipeline.deidentify.streams import Patches, check_rle, jpeg_2000_segments, jpeg_2000_shape, jpeg_segments
 from pipeline.dicom.file import Scan, pread
 from pipeline.model import Reason, Refusal
 
@@ -105,14 +105,22 @@ def _check_fragments(fd: int, source: Scan, frames: int, shape: tuple[int, int],
 
 
 def frame_streams(fd: int, source: Scan, frames: int, shape: tuple[int, int], pixel_bytes: int) -> Iterator[bytes]:
-    """Yield the stream of each encapsulated frame, checked as one that passes on is: its own size is `shape`."""
+    """Yield the stream of each encapsulated frame that is to be decoded: its own size is `shape`. What stands beside
+    the image in it (comments, boxes of JP2, bytes behind it) need not be looked at: none of it comes out."""
     syntax = source.transfer_syntax
     if not source.fragments or syntax not in JPEG | JPEG_2000 | {RLE}:
         raise Refusal(Reason.PIXEL_GEOMETRY, PIXEL_DATA)
     (table, table_length), *fragments = source.fragments
     for frame in _frames_of(fd, pread(fd, table, table_length), fragments, frames):
-        _check_frame(fd, syntax, frame, shape, pixel_bytes)
-        yield b"".join(pread(fd, offset, length) for offset, length in frame)
+        if sum(length for _, length in frame) > MAX_FRAGMENT:
+            raise Refusal(Reason.TOO_LARGE, PIXEL_DATA)
+        stream = b"".join(pread(fd, offset, length) for offset, length in frame)
+        if syntax == RLE:
+            if int.from_bytes(stream[:4], "little") != pixel_bytes or shape[0] * shape[1] > 64 * len(stream):
+                raise Refusal(Reason.PIXEL_GEOMETRY, PIXEL_DATA)
+        elif (jpeg_segments(stream)[1] if syntax in JPEG else jpeg_2000_shape(stream)) != shape:
+            raise Refusal(Reason.PIXEL_GEOMETRY, PIXEL_DATA)
+        yield stream
 
 
 def _frames_of(fd: int, table: bytes, fragments: Patches, frames: int) -> list[Patches]:

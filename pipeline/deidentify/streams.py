@@ -156,6 +156,15 @@ def jpeg_2000_segments(stream: bytes) -> tuple[Patches, tuple[int, int]]:
         pos += 2 + length
 
 
+def jpeg_2000_shape(stream: bytes) -> tuple[int, int]:
+    """Return (rows, columns) of the first codestream in a JPEG 2000 stream, with the boxes of JP2 or without."""
+    at = stream.find(b"\xff\x4f\xff\x51")
+    if at < 0 or len(stream) < at + 24:
+        raise _unsafe()
+    x, y, x0, y0 = unpack_from(">4I", stream, at + 8)
+    return y - y0, x - x0
+
+
 # ITU-T T.800 A.2: SIZ, COD, COC, TLM, PLM, PLT, QCD, QCC, RGN, POC, PPM, PPT, CRG, COM, SOT
 _CODESTREAM = frozenset({0xFF51, 0xFF52, 0xFF53, 0xFF55, 0xFF57, 0xFF58, 0xFF5C, 0xFF5D, 0xFF5E, 0xFF5F, 0xFF60, 0xFF61,
                          0xFF63, 0xFF64, 0xFF90})

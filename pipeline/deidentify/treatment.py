@@ -75,6 +75,8 @@ def _paint(fd: int, source: Scan, shape: Geometry, mask: Mask, treated: Treated)
     if source.pixel[4] >= 0:
         treated.painter = masks.native(source, shape, mask)
         return
+    if shape.allocated < 8:         # bits in frames that each end with a byte: no reader agrees with another
+        raise Refusal(Reason.UNSUPPORTED_STRUCTURE, 0x00280100)
     if not decoded.can_decode(source.transfer_syntax):
         raise Refusal(Reason.CODEC_MISSING, 0x00020010)
     pixel_bytes = shape.samples * (shape.allocated // 8)

@@ -98,6 +98,30 @@ def test_colour_of_jpeg_2000(tmp_path: Path) -> None:
     assert np.array_equal(ours.pixel_array, expected)
 
 
+def test_what_stands_beside_the_image_in_a_stream_does_not_come_out(tmp_path: Path) -> None:
+    """Boxes of JP2, and bytes behind the runs of RLE: they keep an image from passing on as it is, not from this."""
+    from PIL import Image
+
+    noise = np.random.default_rng(5).integers(0, 256, (64, 72), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "JPEG2000", no_jp2=False, irreversible=False, comment="QUILLFEATHER")
+    rle = pydicom.dataset.Dataset()
+    rle.update(dataset(64, 72))
+    rle.file_meta = pydicom.dataset.FileMetaDataset()
+    rle.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    rle.PixelData = noise.tobytes()
+    rle["PixelData"].VR = "OB"
+    rle.compress(RLE, generate_instance_uid=False)
+    runs = pydicom.encaps.get_frame(rle.PixelData, 0) + b"QUILLFEATHER"
+    expected = noise.copy()
+    expected[2:9, 3:20] = 0
+    for syntax, stream in ((J2K, buffer.getvalue()), (RLE, runs)):
+        assert b"QUILL" in stream
+        ours, _ = run(encapsulated(dataset(64, 72), [stream], syntax), tmp_path, plan(tmp_path, *BOX))
+        assert np.array_equal(ours.pixel_array, expected)
+        assert b"QUILL" not in (tmp_path / "out.dcm").read_bytes()
+
+
 def test_a_codec_that_is_not_installed(tmp_path: Path) -> None:
     assert not can_decode("1.2.840.10008.1.2.4.70")
     with pytest.raises(Refusal) as caught:
@@ -105,6 +129,13 @@ def test_a_codec_that_is_not_installed(tmp_path: Path) -> None:
             plan(tmp_path, *BOX))
     assert caught.value.reason is Reason.CODEC_MISSING
     assert not (tmp_path / "out.dcm").exists()
+
+
+def test_bits_in_compressed_frames_are_refused(tmp_path: Path) -> None:
+    for syntax in (RLE, J2K):
+        with pytest.raises(Refusal) as caught:
+            run(encapsulated(dataset(32, 24, bits=1), [bytes(64)], syntax), tmp_path, plan(tmp_path, *BOX))
+        assert caught.value.reason is Reason.UNSUPPORTED_STRUCTURE
 
 
 def test_streams_that_say_another_size_are_not_decoded(tmp_path: Path) -> None:

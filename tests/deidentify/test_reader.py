@@ -19,6 +19,7 @@ from pipeline.deidentify.pixel_policy import Device, Policy
 from pipeline.deidentify.plan import PlanSet
 from pipeline.deidentify.pseudonyms import Pseudonyms
 from pipeline.deidentify.shard import Decided, Job, run
+from pipeline.schemas import OUTCOMES
 from pipeline.storage import open_store, tables
 
 pytest.importorskip("rapidocr_onnxruntime")
@@ -104,8 +105,7 @@ def part(tmp_path: Path, pseudonyms: Pseudonyms) -> Callable[..., Any]:
         work = zones["work"]
         key = layout.looks("us", "p-1")
         looks = tables.read(work, key).to_pylist() if any(e.key == key for e in work.list("us/parts/")) else []
-        held = assemble.survey(work, "us", [], ["p-1"])
-        return counts, looks, sorted((tmp_path / "candidate").rglob("*.dcm")), held
+        return counts, looks, sorted((tmp_path / "candidate").rglob("*.dcm"))
     return do
 
 
@@ -121,7 +121,7 @@ def test_a_name_in_the_pixels_is_painted_over_or_the_study_held(part: Callable[.
     """The sentinel: rendered into pixels, it is in no output."""
     named, plain = rendered(300, 400), rendered(300, 400, "")
     both = [image(named), image(plain, "1.2.9"), image(plain, "1.2.10", "1.2.99")]
-    counts, looks, out, _ = part(both)
+    counts, looks, out = part(both)
     assert counts == {"pending": 1, "quarantined/text_in_pixels": 2}
     assert [len(row["boxes"]) > 0 for row in looks].count(True) == 1
     assert len(out) == 1 and np.array_equal(pydicom.dcmread(out[0]).pixel_array, plain)
@@ -129,13 +129,13 @@ def test_a_name_in_the_pixels_is_painted_over_or_the_study_held(part: Callable[.
 
 
 def test_what_the_rule_leaves_is_read(part: Callable[..., Any]) -> None:
-    counts, looks, out, _ = part([image(rendered(300, 400))], *HEAD)
+    counts, looks, out = part([image(rendered(300, 400))], *HEAD)
     assert counts == {"pending": 1}
     assert [row["boxes"] for row in looks] == [[]]
     done = pydicom.dcmread(out[0])
     assert not done.pixel_array[:45].any()
     assert list(reader.read(done.pixel_array)) == []
-    counts, looks, _, _ = part([image(rendered(300, 400, at=(20, 200)))], *HEAD)
+    counts, looks, _ = part([image(rendered(300, 400, at=(20, 200)))], *HEAD)
     assert counts == {"quarantined/text_in_pixels": 1}
     x0, y0, x1, y1 = (int(n) for n in looks[0]["boxes"][0].split(","))
     assert x0 <= 21 and 190 < y0 < 206 and x1 > 150 and 214 < y1 < 235
@@ -143,11 +143,20 @@ def test_what_the_rule_leaves_is_read(part: Callable[..., Any]) -> None:
 
 def test_the_proposed_box_painted_over_lets_the_study_pass(part: Callable[..., Any]) -> None:
     frame = rendered(300, 400, at=(20, 200))
-    _, looks, _, _ = part([image(frame)])
+    _, looks, _ = part([image(frame)])
     rules = [f"coordinates {box}" for box in looks[0]["boxes"]]
-    counts, _, out, _ = part([image(frame)], "LABEL proposed", "contains Modality US", *rules)
+    counts, _, out = part([image(frame)], "LABEL proposed", "contains Modality US", *rules)
     assert counts == {"pending": 1}
     assert (pydicom.dcmread(out[0]).pixel_array != frame).mean() < 0.1
+
+
+def test_a_study_is_held_back_whichever_part_its_text_was_found_in(tmp_path: Path) -> None:
+    work = open_store(tmp_path.as_uri(), "work")
+    for number, status, reason in ((1, "quarantined", "text_in_pixels"), (2, "pending", None), (3, "pending", None)):
+        row = {"source_uri": f"x/{number}", "source_sha256": bytes(32), "status": status, "reason": reason,
+               "study": "1.2.2" if number < 3 else "1.2.3", "instance": f"1.2.{number}"}
+        tables.write(work, layout.outcomes("us", f"p-{number}"), tables.from_rows(OUTCOMES, [row]))
+    assert assemble.survey(work, "us", [], ["p-1", "p-2", "p-3"])[1] == {"1.2.2": "study_quarantined"}
 
 
 def test_the_code_of_clean_pixels_is_for_those_that_were_read(tmp_path: Path) -> None:
@@ -166,23 +175,23 @@ def test_the_code_of_clean_pixels_is_for_those_that_were_read(tmp_path: Path) ->
 def test_a_listed_device_passes_unread_but_for_the_sample(part: Callable[..., Any]) -> None:
     images = [image(rendered(300, 400, ""), f"1.2.{n}", f"1.3.{n}") for n in range(8)]
     listed = ((Device.of("MAKER", "One", "1"), False),)
-    counts, looks, _, _ = part(images, policy=Policy(True, True, listed))
+    counts, looks, _ = part(images, policy=Policy(True, True, listed))
     assert counts == {"pending": 8} and looks == []
-    _, looks, _, _ = part(images, policy=Policy(True, True, listed, sample=2))
+    _, looks, _ = part(images, policy=Policy(True, True, listed, sample=2))
     assert 0 < len(looks) < 8
     assert {(row["manufacturer"], row["model"], row["software"], row["pictures"]) for row in looks} == {
         ("maker", "one", "1", 1)}
 
 
 def test_without_a_reader_nothing_passes(part: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    counts, looks, out, _ = part([image(rendered(300, 400, ""))], policy=Policy(ocr=True))
+    counts, looks, out = part([image(rendered(300, 400, ""))], policy=Policy(ocr=True))
     assert counts == {"quarantined/pixels_not_read": 1} and not looks and not out
 
     def broken() -> None:
         raise ImportError
 
     monkeypatch.setattr(reader, "_reader", broken)
-    counts, _, out, _ = part([image(rendered(300, 400, ""))])
+    counts, _, out = part([image(rendered(300, 400, ""))])
     assert counts == {"quarantined/pixels_not_read": 1} and not out
 
 
