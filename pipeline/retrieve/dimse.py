@@ -229,9 +229,13 @@ class Dimse:
                 return taker
         return self._takers[-1] if self._takers else None
 
-    def close(self) -> None:
+    def rest(self) -> None:
+        """Let go of the association that questions go over; the next question opens another."""
         if self._finding is not None and self._finding.is_established:
             self._finding.release()
+
+    def close(self) -> None:
+        self.rest()
         if self._server is not None:
             self._server.shutdown()
 

@@ -67,3 +67,5 @@ class Peer(Protocol):
     def retrieve(self, wanted: Wanted, classes: Collection[str], taker: Taker) -> str:
         """Have it sent to `taker`; return the last status in words. `classes`: SOP classes, where they are known."""
 
+    def rest(self) -> None:
+        """Hold no association until the next question."""

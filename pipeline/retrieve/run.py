@@ -83,6 +83,7 @@ def find(config: ProjectConfig, work: ObjectStore, cohort: Cohort, *, local_ids:
 
         def sleep_through() -> None:
             while seconds := kind.quiet(work.now()):
+                peer.rest()
                 event("retrieve.quiet", seconds=round(seconds))
                 time.sleep(min(seconds, 60))
 

@@ -92,6 +92,9 @@ class Web:
         return said
 
 
+    def rest(self) -> None:
+        """Nothing is held between two requests that would weigh on a service."""
+
     def resource(self, path: str, accept: str) -> int:
         """Return how many bytes a resource below the service's URL has. Raises Failed."""
         with _failures(), self._session.get(f"{self._url}{path}", headers={"Accept": accept},

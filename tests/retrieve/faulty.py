@@ -38,6 +38,7 @@ class Faulty:
     receive: int = 0
     port: int = 0
     asked: list[tuple[str, str, int]] = field(default_factory=list)
+    opened: list[Any] = field(default_factory=list)     # an event for each association
     threads: list[threading.Thread] = field(default_factory=list)
 
     # ---- find ------------------------------------------------------------------------------------------------
@@ -165,7 +166,8 @@ def serving(images: list[kit.Image], **faults: Any) -> Iterator[Faulty]:
         ae.add_supported_context(one.abstract_syntax, list(SYNTAXES), scu_role=True, scp_role=True)
     if made.rejects:
         ae.require_calling_aet = ["NOBODY"]
-    handlers = [(evt.EVT_C_FIND, made.find), (evt.EVT_C_GET, made.get), (evt.EVT_C_MOVE, made.move)]
+    handlers = [(evt.EVT_ACCEPTED, made.opened.append), (evt.EVT_C_FIND, made.find), (evt.EVT_C_GET, made.get),
+                (evt.EVT_C_MOVE, made.move)]
     server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers,
                              ssl_context=made.tls[0] if made.tls else None)
     made.port = server.socket.getsockname()[1]

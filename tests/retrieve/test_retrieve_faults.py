@@ -405,6 +405,7 @@ def test_quiet_hours_that_begin_between_two_rows_are_slept_through(
     monkeypatch.setattr("pipeline.retrieve.run.time.sleep", slept.append)
     with serving(shelf.images) as pacs:
         asked = Asked(kit.config(tmp_path, **options(pacs)), ",,,ACC1,,,,\n,,,ACC3,,,,")
+        assert len(pacs.opened) == 2, "no association is held meanwhile"
     assert asked.found["rows"] == {"found": 2}
     assert [seconds for seconds in slept if seconds >= 1] == [60, 60]
 
