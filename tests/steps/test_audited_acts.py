@@ -41,6 +41,7 @@ ACTS: dict[str, tuple[str, tuple[Any, ...], str | None, dict[str, str]]] = {
     "quarantine_close": ("close", (DIGEST, "scanned paper", "engineer"), "engineer", {"digest": DIGEST}),
     "quarantine_retry": ("retry", (DIGEST,), None, {"source_sha256": DIGEST}),
     "terms_propose": ("propose_terms", ("out.csv",), None, {}),
+    "assure": ("record_assurance", ("file:///elsewhere", "sheet.csv"), None, {}),
 }
 # Steps that decide nothing: they prepare what `build` names, or only read. A retrieval is a record of its own.
 NOT_ENTERED = {"stage", "ask_pacs", "retrieve", "reconcile", "pending_shards", "deidentify", "clinical", "curate",
