@@ -1,6 +1,7 @@
 """One person's objects in a worker: what a part keeps of them, and what of memory they take."""
 
 import hashlib
+from itertools import zip_longest
 
 import pytest
 
@@ -24,12 +25,12 @@ def deidentified(tmp_path, pseudonyms):
     zones = {zone: open_store((tmp_path / zone).as_uri(), zone) for zone in ("landing", "work", "candidate")}
     plan = compile_rules(read([RECIPES / "base.dicom", RECIPES / "ct.dicom"]), keep_times=False)
 
-    def do(objects, **job):
+    def do(objects, classes=(), **job):
         decided = []
-        for number, data in enumerate(objects):
+        for number, (data, uid) in enumerate(zip_longest(objects, classes, fillvalue=CT)):
             zones["landing"].write(f"{number}.dcm", data)
             row = {"source_uri": f"{zones['landing'].url}/{number}.dcm", "bytes": len(data), "issuer": "HOSP-A",
-                   "source_sha256": hashlib.sha256(data).digest(), "sop_class_uid": CT, "patient_id": "LID4471902"}
+                   "source_sha256": hashlib.sha256(data).digest(), "sop_class_uid": uid, "patient_id": "LID4471902"}
             decided.append(Decided(row, ("HOSP-A", "LID4471902"), None))
         job = Job("ct", zones["landing"], zones["candidate"], PlanSet("r", {CT: plan}), pseudonyms, 365, **job)
         counts = run(job, zones["work"], "p-1", decided)
@@ -92,3 +93,12 @@ def test_names_too_short_to_be_searched_for_are_counted(deidentified, tmp_path):
         assert counts == {"pending": len(part)}
         assert [row["names_short"] for row in rows][:len(part)] == [expected] * len(part)
         assert assemble.short_names(work, "ct", ["p-1", "p-1"]) == bool(expected)
+
+
+def test_what_no_recipe_covers_is_quarantined_and_its_neighbour_passes(deidentified, tmp_path):
+    """Positron emission under a project that has a recipe for CT: refused by reason, and nothing of it is written."""
+    pet = "1.2.840.10008.5.1.4.1.1.128"
+    objects = [files.ct(sop_instance_uid="1.2.3.1", SOPClassUID=pet), files.ct(sop_instance_uid="1.2.3.2")]
+    counts, found = deidentified(objects, classes=[pet])
+    assert counts == {"pending": 1, "quarantined/no_recipe_for_sop_class": 1}
+    assert len(found) == len(list((tmp_path / "candidate").rglob("*.dcm"))) == 1
