@@ -70,21 +70,12 @@ def decode(syntax: str, stream: bytes, shape: Geometry) -> Frame:
 
 
 def frames(syntax: str, streams: Iterator[bytes], shape: Geometry) -> Iterator[Frame]:
-    """Decode frame after frame; all must have the colours of the first."""
+    """Decode frame after frame; all must have the colours of the first. What stood in bits above the stored ones is
+    gone: pydicom's decoders clear them, or have them repeat the sign."""
     first = ""
     for stream in streams:
         frame = decode(syntax, stream, shape)
         first = first or frame.photometric
-        if frame.photometric != first or beyond(frame.samples, shape):
-            raise Refusal(Reason.OVERLAY_IN_PIXELS if frame.photometric == first else Reason.PIXEL_GEOMETRY, PIXEL_DATA)
+        if frame.photometric != first:
+            raise Refusal(Reason.PIXEL_GEOMETRY, PIXEL_DATA)
         yield frame
-
-
-def beyond(samples: Any, shape: Geometry) -> bool:
-    """Whether bits above the stored ones hold anything of their own."""
-    if shape.stored == shape.allocated or not samples.size:
-        return False
-    if shape.signed:
-        spare = shape.allocated - shape.stored
-        return bool(((samples << spare) >> spare != samples).any())
-    return int(np.bitwise_or.reduce(samples, axis=None)) >> shape.stored != 0

@@ -131,6 +131,24 @@ def test_a_codec_that_is_not_installed(tmp_path: Path) -> None:
     assert not (tmp_path / "out.dcm").exists()
 
 
+@pytest.mark.parametrize("signed", [False, True])
+def test_an_overlay_in_high_bits_of_a_compressed_frame(signed: bool, tmp_path: Path) -> None:
+    """In signed samples the bits above the stored ones repeat the sign, and that is no overlay."""
+    ds = dataset(32, 24, bits=16, signed=signed)
+    ds.file_meta = pydicom.dataset.FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    for value, comes_out in ((0x0123, 0x0123), (0x1123, 0x0123), (-5, -5) if signed else (0x0FFF, 0x0FFF)):
+        ds.PixelData = np.full((32, 24), value, "<i2" if signed else "<u2").tobytes()
+        ds["PixelData"].VR = "OW"
+        ds.BitsStored, ds.HighBit = 16, 15
+        ds.compress(RLE, generate_instance_uid=False)
+        ds.BitsStored, ds.HighBit = 12, 11
+        data = encapsulated(ds, [pydicom.encaps.get_frame(ds.PixelData, 0)], RLE)
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ours, _ = run(data, tmp_path, plan(tmp_path, *BOX))
+        assert np.frombuffer(ours.PixelData, "<i2" if signed else "<u2")[20 * 24 + 20] == comes_out
+
+
 def test_bits_in_compressed_frames_are_refused(tmp_path: Path) -> None:
     for syntax in (RLE, J2K):
         with pytest.raises(Refusal) as caught:
