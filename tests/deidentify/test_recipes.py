@@ -5,17 +5,17 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pydicom
 import pytest
-from conftest import MakeConfig
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from test_engine import SUBJECT
 
+from pipeline.config import ProjectConfig
 from pipeline.deidentify import engine
 from pipeline.deidentify.header import of as header
 from pipeline.deidentify.header import sets, sop_classes
@@ -64,7 +64,7 @@ def test_each_recipe_says_what_it_is_for_and_no_class_has_two() -> None:
         assert one[0].name == "base.dicom" and lint(one) == []
 
 
-def test_a_project_takes_over_what_its_recipes_are_for(make_config: MakeConfig) -> None:
+def test_a_project_takes_over_what_its_recipes_are_for(make_config: Callable[..., ProjectConfig]) -> None:
     use = [{"files": ["base.dicom", "mr.dicom"]}, {"files": ["base.dicom", "report.dicom", "dose_report.toml"]}]
     found = load_plans(make_config(deidentify={"recipes": use})).plans
     assert set(found) == {"1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.88.67"}
