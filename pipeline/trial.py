@@ -9,14 +9,14 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.deidentify import concepts as concept_rules
 from pipeline.deidentify import mutants as made
 from pipeline.deidentify import pixel_rules, second_look
 from pipeline.deidentify.engine import Subject, rewrite
-from pipeline.deidentify.header import sets
+from pipeline.deidentify.header import sets, with_behind
 from pipeline.deidentify.keys import Key
 from pipeline.deidentify.linter import confidentiality_profile, read
 from pipeline.deidentify.pixel_policy import Policy
@@ -90,7 +90,9 @@ def shipped() -> list[list[Path]]:
 
 
 def run(paths: Sequence[Path], *, people: int = PEOPLE, keep_times: bool = False, mutate: bool = True) -> Verdict:
-    """Try a recipe set. Raises RecipeRefused where the linter refuses it, UsageError where it is no set."""
+    """Try a recipe set, with the files it stands behind. Raises RecipeRefused where the linter refuses it, UsageError
+    where it is no set."""
+    paths = with_behind(list(paths))
     texts, tomls = concept_rules.split([str(path) for path in paths])
     if not texts or len(tomls) > 1:
         raise UsageError("A set is one or more .dicom recipes, and at most one file of concept rules.",
@@ -105,13 +107,16 @@ def run(paths: Sequence[Path], *, people: int = PEOPLE, keep_times: bool = False
         bench = Bench(Path(folder), plan)
         objects = list(answer_key.make(claims, table, people))
         painted = list(answer_pixels.objects(claims.pixels))
+        # A sentinel may meet a condition by chance: rules for pixels are tried on images of their own.
+        bare = replace(plan, pixel_rules=())
         judge = Judge()
-        for planted in [*objects, *painted]:
+        for planted, own in [*((one, bare) for one in objects), *((one, plan) for one in painted)]:
             verdict.objects += 1
-            out = bench.rewrite(planted, plan)
+            out = bench.rewrite(planted, own)
             if isinstance(out, Refusal):
                 verdict.refused[out.reason.value] += 1
-            _count(verdict, planted, judge.look(planted, out if isinstance(out, bytes) else None))
+            _count(verdict, planted, judge.look(planted, out if isinstance(out, bytes) else None),
+                   named=isinstance(out, bytes))
         hidden = answer_key.burned_in(claims)
         if hidden:      # the one object that need not come out: refused is hidden
             out = bench.rewrite(hidden, plan)
@@ -119,19 +124,20 @@ def run(paths: Sequence[Path], *, people: int = PEOPLE, keep_times: bool = False
         if mutate:
             strangers = [block for block in answer_key.PRIVATE if block not in claims.private]
             first = [planted for planted in objects if planted.person == 0]
-            every = list(made.mutants(rules, plan, table, strangers, map(Path, tomls)))
+            every = [*made.mutants(rules, bare, table, strangers, map(Path, tomls)), *made.pixel_mutants(plan)]
             name = " + ".join(verdict.files)
             for mutant in track(every, f"mutants of {name}", total=len(every)):
                 _try(verdict, bench, mutant, painted if mutant.hint == made.PIXELS else first)
     return verdict
 
 
-def _count(verdict: Verdict, planted: Planted, failures: list[Failure]) -> None:
+def _count(verdict: Verdict, planted: Planted, failures: list[Failure], *, named: bool = True) -> None:
     asked, failed = tally(planted, failures)
     verdict.asked += asked
     verdict.failed += failed
     verdict.residuals.update(failure.name for failure in failures if failure.residual)
-    verdict.lost.update(failure.name for failure in failures if not failure.residual)
+    if named:       # of an object that did not come out, the reason says enough
+        verdict.lost.update(failure.name for failure in failures if not failure.residual)
 
 
 def _try(verdict: Verdict, bench: Bench, mutant: made.Mutant, objects: Sequence[Planted]) -> None:

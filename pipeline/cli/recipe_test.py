@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 
 EXAMPLES = examples(
     "tre recipe test",
-    "tre recipe test deid_recipes/base.dicom deid_recipes/mammography.dicom",
-    "tre recipe test deid_recipes/base.dicom deid_recipes/report.dicom deid_recipes/dose_report.toml --no-mutants",
+    "tre recipe test deid_recipes/mammography.dicom",
+    "tre recipe test deid_recipes/base.dicom my-project/own.dicom --people 20 --no-mutants",
 )
 
 
 def test(
     files: Annotated[list[Path] | None, typer.Argument(
-        help="The files of one recipe set, in its order; none: every set that is shipped.", show_default=False)] = None,
+        help="Files of one recipe set; those it stands behind come by themselves. None: every set that is shipped.",
+        show_default=False)] = None,
     people: Annotated[int, typer.Option(min=1, max=1000, help="People in the answer key.")] = 8,
     keep_times: Annotated[bool, typer.Option("--keep-times", help="As in a project that keeps times, moved.")] = False,
     mutants: Annotated[bool, typer.Option(help="Also make the recipe worse, rule by rule.")] = True,

@@ -36,8 +36,11 @@ class Mutant:
 
 def mutants(rules: Sequence[Rule], plan: Plan, table: Iterable[int], strangers: Iterable[tuple[int, str]],
             paths: Iterable[Path]) -> Iterator[Mutant]:
-    """Yield every mutant of a recipe set that compiles to `plan`. `table`: tags of PS3.15 Table E.1-1; `strangers`:
-    private blocks that no rule names; `paths`: the files, for the lines of concept rules."""
+    """Yield every mutant of a recipe set that compiles to `plan`, but for its rules for pixels.
+
+    `table`: tags of PS3.15 Table E.1-1; `strangers`: private blocks that no rule names; `paths`: the files,
+    for the lines of concept rules.
+    """
     for n, rule in enumerate(rules):
         rest = [*rules[:n], *rules[n + 1:]]
         where = f"{rule.file}:{rule.line}"
@@ -64,7 +67,6 @@ def mutants(rules: Sequence[Rule], plan: Plan, table: Iterable[int], strangers: 
         if block not in plan.private:
             yield Mutant(f"added: KEEP ({block[0]:04X},{block[1]!r},01)", f"{last}:end",
                          replace(plan, private={**plan.private, block: frozenset({1})}))
-    yield from _pixel_mutants(plan)
     if plan.concepts:
         yield from _concept_mutants(plan, plan.concepts, _lines(paths))
 
@@ -109,8 +111,8 @@ def _name(tag: int) -> str:
     return keyword_for_tag(tag) or f"{tag:08X}"
 
 
-def _pixel_mutants(plan: Plan) -> Iterator[Mutant]:
-    """Each rule for pixels deleted; each box a column and a row smaller; each area that is left as it is taken away."""
+def pixel_mutants(plan: Plan) -> Iterator[Mutant]:
+    """Yield each rule for pixels deleted; each box a column or a row smaller; each area that is left as it is, gone."""
     for n, rule in enumerate(plan.pixel_rules):
         def changed(what: str, *others: PixelRule, n: int = n, rule: PixelRule = rule) -> Mutant:
             made = replace(plan, id=f"{plan.id} mutant",
