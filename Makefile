@@ -58,10 +58,14 @@ bench-tables: .stamps/install  ## a million instances through curate and validat
 bench-retrieve: .stamps/install  ## images received by tre listen, DCMTK's storescp and Orthanc, from the same senders; writes docs/benchmarks/retrieve.*
 	@exec $(BIN)/python -m infra.bench_retrieve
 
+bench-peers: .stamps/install .stamps/install-peers  ## other de-identifiers over the same files, in one run; writes docs/benchmarks/peers.*
+	@exec $(BIN)/python -m infra.bench_peers
+
 lock: .stamps/install  ## resolve requirements/*.txt again; pins stay unless pyproject.toml moves them
 	$(LOCK) pyproject.toml --output-file requirements/run.txt
 	$(LOCK) pyproject.toml --extra dev --constraint requirements/run.txt --output-file requirements/dev.txt
 	$(LOCK) requirements/demo-s3.in --output-file requirements/demo-s3.txt
+	$(LOCK) requirements/peers.in --output-file requirements/peers.txt
 
 docs: .stamps/install  ## write the pages of docs/ that are drawn from the code
 	@$(BIN)/python -m infra.generate_docs
@@ -91,4 +95,11 @@ clean:  ## remove what the demo and the benchmarks left; the environments stay
 	@.venv-s3/bin/python -m pip $(PIP_INSTALL) --require-hashes -r requirements/demo-s3.txt
 	@touch $@
 
-.PHONY: help install demo test prove check golden bench bench-scale bench-tables bench-airflow bench-retrieve lock docs clean
+.stamps/install-peers: requirements/peers.txt
+	@mkdir -p .stamps
+	@echo "install-peers: other de-identifiers in .venv-peers"
+	@$(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip $(PIP_INSTALL) --require-hashes -r requirements/peers.txt
+	@touch $@
+
+.PHONY: help install demo test prove check golden bench bench-scale bench-tables bench-airflow bench-retrieve bench-peers lock docs clean
