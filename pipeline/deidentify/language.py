@@ -55,7 +55,8 @@ ALWAYS = frozenset({
 # name → VRs it gives a value for
 VARIABLES = {
     "patient": {"LO"}, "age_band": {"AS"}, "days": {"DA", "DT"},
-    "empty": {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"},
+    "empty": {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "SQ", "ST", "TM", "UC", "UI", "UR",
+              "UT"},
 }
 FUNCTIONS = {"uid": {"UI"}, "device": {"LO", "SH"}, "operator": {"PN", "LO", "SH"}, "time": {"TM"},
              "term": {"LO", "LT", "SH", "ST", "UC", "UT"}}

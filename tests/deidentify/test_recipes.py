@@ -118,7 +118,9 @@ def test_functional_groups_keep_where_frames_lie_and_lose_what_names_people(
     out.write_bytes(headers(path, plans["enhanced.dicom"]))
     ours = pydicom.dcmread(out, force=True)
     group = ours.PerFrameFunctionalGroupsSequence[0]
-    assert [e.keyword for e in group] == ["FrameContentSequence", "PlanePositionSequence"]
+    assert [e.keyword for e in group] == ["FrameContentSequence", "PlanePositionSequence",
+                                          "UnassignedPerFrameConvertedAttributesSequence"]
+    assert len(group.UnassignedPerFrameConvertedAttributesSequence[0]) == 0
     assert group.PlanePositionSequence[0].ImagePositionPatient == [1, 2, 3]
     assert group.FrameContentSequence[0].FrameAcquisitionDateTime == ours.AcquisitionDateTime == "20180306"
     assert "FrameComments" not in group.FrameContentSequence[0]
