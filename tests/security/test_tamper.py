@@ -202,7 +202,7 @@ TODAY = date.today()
 GOOD = [f"# as-of: {TODAY}", "person", ANNA, BRIGID, "# end: 2"]
 LISTS = {
     "stale": [f"# as-of: {TODAY - timedelta(days=8)}", *GOOD[1:]],
-    "of tomorrow": [f"# as-of: {TODAY + timedelta(days=1)}", *GOOD[1:]],
+    "of a day to come": [f"# as-of: {TODAY + timedelta(days=2)}", *GOOD[1:]],
     "truncated": GOOD[:-1],
     "truncated inside": [*GOOD[:3], GOOD[4]],
     "empty": [GOOD[0], "person", "# end: 0"],
