@@ -22,7 +22,7 @@ from pipeline.deidentify.shard import Decided, Job, run
 from pipeline.schemas import OUTCOMES
 from pipeline.storage import open_store, tables
 
-pytest.importorskip("rapidocr_onnxruntime")
+pytest.importorskip("rapidocr_onnxruntime", exc_type=ImportError, reason="no reader (extra ocr), or no libGL for it")
 NAME = "QUILLFEATHER ARAMINTA"
 READS = Policy(ocr=True, installed=True)
 
