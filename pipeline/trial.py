@@ -109,7 +109,7 @@ def run(paths: Sequence[Path], *, people: int = PEOPLE, keep_times: bool = False
         painted = list(answer_pixels.objects(claims.pixels))
         # A sentinel may meet a condition by chance: rules for pixels are tried on images of their own.
         bare = replace(plan, pixel_rules=())
-        judge = Judge()
+        judge = Judge(carry=int(keep_times))
         for planted, own in [*((one, bare) for one in objects), *((one, plan) for one in painted)]:
             verdict.objects += 1
             out = bench.rewrite(planted, own)
@@ -146,7 +146,7 @@ def _try(verdict: Verdict, bench: Bench, mutant: made.Mutant, objects: Sequence[
     if mutant.equal:
         verdict.equals[mutant.equal] += 1
         return
-    judge = Judge()
+    judge = Judge(carry=int(bench.plan.keep_times))
     for planted in sorted(objects, key=lambda one: not bench.knows(one, mutant.hint)):
         out = bench.rewrite(planted, mutant.plan)
         if isinstance(out, Refusal):

@@ -185,7 +185,7 @@ class _Maker:
             item = Dataset()
             if len(prefix) < 4:
                 inside = [t for t in IN_ITEMS if t != tag]
-                if claim:
+                if claim and claim[0] == "descend":
                     self._plant(item, (*path, 0), inside)
                 else:
                     self._hide(item, (*path, 0), inside)

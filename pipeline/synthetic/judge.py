@@ -33,8 +33,12 @@ class Failure:
 
 @dataclass
 class Judge:
-    """Remembers over all objects how UIDs and ids were renamed and by how many days each person was moved."""
+    """Remembers over all objects how UIDs and ids were renamed and by how many days each person was moved.
 
+    `carry`: days that a date may differ from that, where its time moved too and passed midnight.
+    """
+
+    carry: int = 0
     renamed: dict[tuple[str, bytes], bytes] = field(default_factory=dict)
     taken: dict[tuple[str, bytes], bytes] = field(default_factory=dict)
     days: dict[int, int] = field(default_factory=dict)
@@ -108,7 +112,7 @@ class Judge:
         except ValueError:
             return [True]
         days = self.days.setdefault(person, now[0] - was) if now else 0
-        return [] if days < 0 and was + days in now else [True]
+        return [] if days < 0 and any(abs(one - was - days) <= self.carry for one in now) else [True]
 
     @staticmethod
     def _elsewhere(planted: Planted, out: bytes, found: Mapping[Path, Found], failed: list[Failure]) -> list[Failure]:
