@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.deidentify.shard import Decided, Person
 
 Project = str | Path | ProjectConfig
+Result = dict[str, Any]       # of a step: ids and counts
 
 
 def config_of(project: Project) -> ProjectConfig:

@@ -18,13 +18,14 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pipeline import layout
-from pipeline.config import Clinical, Column, ProjectConfig
+from pipeline.config import ProjectConfig
 from pipeline.deidentify import clinical_files, nhs
 from pipeline.deidentify.crosswalk import Crosswalk, Person
 from pipeline.deidentify.pseudonyms import Pseudonyms
 from pipeline.errors import ClinicalRefused
 from pipeline.model import Reason, Refusal
 from pipeline.schemas import CLINICAL_OUTCOMES, CLINICAL_TYPES, Table, clinical_table
+from pipeline.sections import Clinical, Column
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.config import Clinical
 from pipeline.errors import ClinicalRefused
+from pipeline.sections import Clinical
 
 if TYPE_CHECKING:
     import pyarrow as pa

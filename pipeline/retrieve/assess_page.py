@@ -8,9 +8,9 @@ from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 
-from pipeline.config import Retrieve
 from pipeline.look import pages
 from pipeline.retrieve.assess import Tried
+from pipeline.sections import Retrieve
 
 
 def page(asked: Retrieve, tried: Sequence[Tried], day: date) -> bytes:

@@ -14,10 +14,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import ProjectConfig, Retrieve
+from pipeline.config import ProjectConfig
 from pipeline.errors import PacsRefused, StoreUnreachable
 from pipeline.retrieve import statuses
 from pipeline.retrieve.peer import RETURNED, Failed, Found, Level, Taker, Wanted
+from pipeline.sections import Retrieve
 
 FIND, MOVE, GET = (f"1.2.840.10008.5.1.4.1.2.2.{n}" for n in (1, 2, 3))
 VERIFICATION = "1.2.840.10008.1.1"

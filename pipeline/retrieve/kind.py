@@ -17,8 +17,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from pipeline import layout
-from pipeline.config import Retrieve
 from pipeline.errors import LeaseHeld, NotFound, PacsUnreachable
+from pipeline.sections import Retrieve
 from pipeline.storage import ObjectStore, lease
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from pipeline.config import Listen, ProjectConfig
+from pipeline.config import ProjectConfig
 from pipeline.errors import EnvironmentUnfit, ProjectFileError
 from pipeline.retrieve import listener_upper as upper
 from pipeline.retrieve.listener_association import Association
@@ -26,6 +26,7 @@ from pipeline.retrieve.listener_command import Malformed
 from pipeline.retrieve.listener_health import Counts, metrics, served
 from pipeline.retrieve.listener_upper import Gone, Wire
 from pipeline.retrieve.spool import Spool
+from pipeline.sections import Listen
 
 REFUSERS = 128          # threads that tell who is too much; beyond them a connection is closed without a word
 SLACK = 1024            # some count the header of a PDU into its length

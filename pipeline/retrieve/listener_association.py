@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from pipeline.config import Listen
 from pipeline.retrieve.listener_command import (
     COMMAND_LIMIT,
     Command,
@@ -27,6 +26,7 @@ from pipeline.retrieve.listener_command import (
 from pipeline.retrieve.listener_health import Counts
 from pipeline.retrieve.listener_upper import ABORT, P_DATA, RELEASE_RP, RELEASE_RQ, Gone, Wire, abort
 from pipeline.retrieve.spool import Full, Spool
+from pipeline.sections import Listen
 
 _LAST, _COMMAND = 2, 1      # bits of the message control header (PS3.8 E.2)
 Fragments = Iterator[tuple[int, int, memoryview]]

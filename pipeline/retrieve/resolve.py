@@ -14,11 +14,12 @@ from fnmatch import translate
 from typing import Any
 
 from pipeline import layout
-from pipeline.config import ProjectConfig, Retrieve
+from pipeline.config import ProjectConfig
 from pipeline.errors import CohortRefused, PacsUnreachable
 from pipeline.observe import track
 from pipeline.retrieve.cohort import Cohort, Row, as_dict
 from pipeline.retrieve.peer import Failed, Found, Level, Peer
+from pipeline.sections import Retrieve
 
 LocalIds = Callable[[str], list[tuple[str, str]]]       # of an NHS number: (issuer, local id)
 Classes = Callable[[Iterable[str]], frozenset[str]]     # UIDs of SOP classes that are given by UID or name

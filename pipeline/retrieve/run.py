@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import layout
-from pipeline.config import ProjectConfig, Retrieve
+from pipeline.config import ProjectConfig
 from pipeline.errors import NotFound, ProjectFileError
 from pipeline.model import Reason
 from pipeline.observe import event, track
@@ -28,6 +28,7 @@ from pipeline.retrieve.peer import Failed, Peer
 from pipeline.retrieve.receive import Receiver
 from pipeline.retrieve.resolve import Classes, LocalIds, resolve
 from pipeline.schemas import ASKED, EXPECTED, MISSING
+from pipeline.sections import Retrieve
 from pipeline.storage import ObjectStore, tables
 
 Held = Callable[[Collection[str]], Collection[str]]     # of SOP Instance UIDs: those that have been staged

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pipeline.config import Clinical
 from pipeline.schemas import clinical_table
+from pipeline.sections import Clinical
 
 _TYPES = {"string": "str", "float64": "float", "date": "date"}
 _PSEUDONYM = {"patient_id": r"^P[0-9A-F]{20}\Z", "identifier": r"^I[0-9A-F]{16}\Z"}

@@ -23,7 +23,7 @@ from pipeline.validate.relations import ROW, Relations, quoted
 from pipeline.validate.suites import Suite
 
 if TYPE_CHECKING:
-    from pipeline.config import SmallGroups
+    from pipeline.sections import SmallGroups
 
 NAME = "small_groups"
 _PERSONS = ("patients", "studies")

@@ -24,7 +24,7 @@ from pipeline.validate.words import expected
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.config import SmallGroups
+    from pipeline.sections import SmallGroups
 
 __all__ = ["Validation", "settle", "suite_digests", "validate"]
 

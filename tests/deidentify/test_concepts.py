@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import RecipeUse
 from pipeline.deidentify import concepts
 from pipeline.deidentify.linter import lint as lint_recipes
 from pipeline.deidentify.plan import RECIPES, load_plans
 from pipeline.errors import ProjectFileError, RecipeRefused
+from pipeline.sections import RecipeUse
 
 GOOD = """schema_version = 1
 about = "x"

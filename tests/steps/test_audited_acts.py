@@ -72,7 +72,7 @@ def fully(one: audit_log.Entry) -> bool:
 
 def public() -> dict[str, Callable[..., Any]]:
     return {name: step for name, step in inspect.getmembers(steps, inspect.isfunction)
-            if step.__module__ == steps.__name__ and not name.startswith("_")}
+            if step.__module__.startswith(f"{steps.__name__}.") and not name.startswith("_")}
 
 
 def test_every_step_is_entered_or_stands_here_as_one_that_is_not():

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli.main import app
-from pipeline.config import Clinical
 from pipeline.schemas import arrow_schema, clinical_table
+from pipeline.sections import Clinical
 from pipeline.synthetic.project import project_text
 from pipeline.validate.draft import draft
 from pipeline.validate.run import validate

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 import whole
 
-from pipeline.config import SmallGroups
 from pipeline.errors import SuiteRefused
+from pipeline.sections import SmallGroups
 from pipeline.validate import groups, measure, relations
 from pipeline.validate.custom import TYPE
 from pipeline.validate.gx import COUNTS, Asker
