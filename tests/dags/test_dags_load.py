@@ -111,7 +111,7 @@ def test_parsing_loads_nothing_heavy(parsed: dict[str, Any]) -> None:
     roots = {name.partition(".")[0] for name in parsed["loaded"]}
     assert not roots & HEAVY
     rooms = [name for name in parsed["loaded"] if name.startswith("pipeline.")]
-    assert set(rooms) <= {"pipeline.config", "pipeline.errors", "pipeline.layout", *(
+    assert set(rooms) <= {"pipeline.config", "pipeline.sections", "pipeline.errors", "pipeline.layout", *(
         f"pipeline.govern{name}" for name in ("", ".approved", ".officers", ".signatures"))}
 
 
