@@ -50,6 +50,11 @@ class Row:
         return f"{self.file}:{self.line}" if self.line else self.file
 
     @property
+    def by_option(self) -> str:
+        """The code of the option by which more stays than the Basic Profile leaves; empty where none is needed."""
+        return self.option if self.option and LEAVES[self.recipe] > _most(self.basic) else ""
+
+    @property
     def costs_the_claim(self) -> bool:
         """Whether the Basic Profile cannot be claimed with this row: weaker, and neither a moved date where the table
         admits a dummy one, nor a private element known to be safe by other means than the table (PS3.15 E.3.10)."""
@@ -163,7 +168,7 @@ def codes(found: Sequence[Row], *, times_moved: bool) -> tuple[tuple[str, str], 
     only where something stays because of it; modified dates only where times moved too."""
     if any(row.costs_the_claim for row in found):
         return ()
-    used = {row.option for row in found if row.option and LEAVES[row.recipe] > _most(row.basic)}
+    used = {row.by_option for row in found} - {""}
     if not times_moved:
         used.discard(TIMES_TOO)
     return (BASIC, *((code, OPTIONS[code][0]) for code in sorted(used)))

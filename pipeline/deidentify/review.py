@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.deidentify import concepts as concept_rules
@@ -20,6 +20,7 @@ from pipeline.deidentify.language import RecipeSet, Rule, attribute
 from pipeline.deidentify.linter import read
 from pipeline.deidentify.pixel_rules import Area, PixelRule
 from pipeline.deidentify.plan import Plan, compile_rules
+from pipeline.deidentify.profile import BASIC, OPTIONS
 from pipeline.errors import UsageError
 
 WORDS = {
@@ -44,7 +45,7 @@ GROUPS = {"kept": "Stays as it is", "cleaned": "Stays in part", "moved": "Stays 
 # PS3.16 CID 7050: what stating the code means to a reader.
 CODES = {
     "113100": "All that the standard's Basic Profile lists is removed, emptied or replaced, but for what the options "
-              "below let stay.",
+              "below let stay, and what is listed above as weaker.",
     "113101": "Every way by which text may stand in the image was looked at: painted over, or read and none found.",
     "113104": "Reports are cleaned item by item: only listed concepts stay, and words come from the dictionary.",
     "113105": "Free text stays only where each term was approved and many people share it.",
@@ -54,6 +55,7 @@ CODES = {
     "113111": "Some of a manufacturer's private elements stay: those known to be safe.",
     "113112": "The institution can be recognised.",
 }
+TEXT = frozenset(("LO", "SH", "ST", "LT", "UT", "UC"))
 ACTIONS = {"keep": ("Stays", 6), "shift": ("Date or time moved", 4), "remap": ("Unique number renamed", 3),
            "device": ("Machine under a pseudonym", 3), "operator": ("Person under a pseudonym", 3),
            "empty": ("Stays without its number", 2), "drop": ("Dropped", 0)}
@@ -72,6 +74,7 @@ class Line:
     verdict: str
     reason: str
     where: str
+    by_option: str = ""     # the code of the option claimed, where it stays because of that
 
     @property
     def group(self) -> str:
@@ -104,7 +107,20 @@ class Reviewed:
 
     @property
     def codes(self) -> list[tuple[str, str, str]]:
+        """The codes of CID 7050 that each object states: code, name, what it means."""
         return [(code, name, CODES.get(code, "")) for code, name in self.plan.codes]
+
+    @property
+    def options(self) -> list[tuple[str, str, str, list[str]]]:
+        """The options claimed: code, name, what it means, what stays by it."""
+        by = {code: [line.name or line.attribute for line in self.lines if line.by_option == code]
+              for code in (*self.claims, *(line.by_option for line in self.lines if line.by_option))}
+        return [(code, OPTIONS[code][0], CODES.get(code, ""), names) for code, names in sorted(by.items())]
+
+    @property
+    def text(self) -> list[str]:
+        """What stays as it is though anybody may have typed it."""
+        return [line.name or line.attribute for line in self.lines if line.does == "kept" and _vr(line) in TEXT]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +133,7 @@ class Change:
     now: str
     direction: str
     attribute: str = ""
+    line: Line | None = None        # of an attribute
 
 
 def review(paths: Sequence[Path], *, keep_times: bool = False) -> Reviewed:
@@ -171,7 +188,7 @@ def _of_table(row: Row, by_name: Mapping[str, Rule]) -> Line:
         name = f"{_private_name(row)} (private element of {row.attribute})"
     return Line(row.tag, f"{row.attribute} {row.tag[8:10]}" if private else row.attribute, name, row.recipe, words,
                 standard + (f" (option {row.option})" if row.option else ""), row.verdict,
-                row.reason or (row.note if private else ""), row.where)
+                row.reason or (row.note if private else ""), row.where, row.by_option)
 
 
 def _private_name(row: Row) -> str:
@@ -187,6 +204,15 @@ def _words(does: str, rule: Rule | None) -> str:
     if rule is None:
         return WORDS[does]
     return _BY_FIELD.get(rule.field) or _BY_VALUE.get(rule.value) or WORDS[does]
+
+
+def _vr(line: Line) -> str:
+    from pydicom.datadict import dictionary_VR
+
+    try:
+        return dictionary_VR(line.attribute)
+    except (KeyError, ValueError):
+        return ""       # private
 
 
 def _name(tag: int) -> str:
@@ -245,7 +271,11 @@ def differences(new: Reviewed, old: Reviewed) -> list[Change]:
         words = [line.words if line else WORDS["removed"] for line in (a, b)]
         if does != ["removed", "removed"] and words[0] != words[1]:
             way = _way(LEAVES[does[0]], LEAVES[does[1]])
-            found.append(Change("attribute", name, words[0], words[1], way, name))
+            found.append(Change("attribute", name, words[0], words[1], way, name,
+                                b or a and replace(a, where="", reason="")))
+        elif a and b and "weaker" in (a.verdict, b.verdict) and (a.verdict, a.reason) != (b.verdict, b.reason):
+            found.append(Change("reason", name, *(f"{one.verdict}: {one.reason}" if one.reason else one.verdict
+                                                  for one in (a, b)), "other", "", b))
     items = [{(item.code, item.kind): item for item in one.items} for one in (old, new)]
     for key in {**items[1], **items[0]}:
         one, other = (found_.get(key) for found_ in items)
@@ -259,10 +289,12 @@ def differences(new: Reviewed, old: Reviewed) -> list[Change]:
         there = name in new.sop_classes
         before_now = ("not covered", "covered") if there else ("covered", "not covered")
         found.append(Change("objects", name, *before_now, "more" if there else "less"))
-    codes = [dict(one.plan.codes) for one in (old, new)]
-    for code in sorted(set(codes[0]) ^ set(codes[1])):
-        said = [("stated" if code in one else "not stated") for one in codes]
-        found.append(Change("statement", f"{code} {codes[1].get(code) or codes[0][code]}", said[0], said[1], "other"))
+    names = {code: name for code, (name, _) in OPTIONS.items()} | dict((BASIC,))
+    for kind, word, sets in (("claim", "claimed", [{code for code, *_ in one.options} for one in (old, new)]),
+                             ("statement", "stated", [{code for code, _ in one.plan.codes} for one in (old, new)])):
+        for code in sorted(sets[0] ^ sets[1]):
+            was, now_ = (word if code in one else f"not {word}" for one in sets)
+            found.append(Change(kind, f"{code} {names[code]}", was, now_, "other"))
     order = {"more": 0, "less": 1, "other": 2}
     return sorted(found, key=lambda change: (order[change.direction], change.kind, change.what))
 

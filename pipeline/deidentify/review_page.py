@@ -16,6 +16,7 @@ from pipeline.look import pages
 from pipeline.storage import open_store
 
 FOLDER = Path(__file__).parent / "templates"
+CLAIMS = ("claim", "statement")
 SMALL = 10          # people; groups of fewer are not told apart
 CATALOGUE = "catalogue.parquet"
 # Columns of the catalogue or of a part's facts that say whose and which, under either name.
@@ -32,7 +33,9 @@ def page(new: Reviewed, changes: Sequence[Change] | None, old: Reviewed | None,
         FOLDER, "review.html.j2", {}, new=new, old=old, changes=changes, touched=touched, kinds=kinds, script=script,
         script_digest=digest, counts=counts, groups=list(dict.fromkeys(GROUPS.values())), small=SMALL,
         weaker=[line for line in new.lines if line.verdict == "weaker"], edition=EDITION, safe_edition=SAFE_EDITION,
-        by_direction={way: [c for c in changes or () if c.direction == way] for way in ("more", "less", "other")})
+        claimed=[c for c in changes or () if c.kind in CLAIMS],
+        by_direction={way: [c for c in changes or () if c.direction == way and c.kind not in CLAIMS]
+                      for way in ("more", "less", "other")})
 
 
 def series(url: str, attributes: Sequence[str]) -> tuple[dict[str, list[tuple[str, str]]], list[tuple[str, str]]]:

@@ -71,6 +71,37 @@ def test_what_changes_is_told_by_meaning(changed: Path) -> None:
     assert room.differences(old, old) == []
 
 
+def test_a_claim_more_a_reason_changed_and_a_profile_lost_are_told(tmp_path: Path) -> None:
+    shutil.copy(RECIPES / "base.dicom", tmp_path)
+    text = (RECIPES / "mammography.dicom").read_text()
+    why = "# weaker: a number of millimetres"
+    assert "# claims: Retain Safe Private Option" in text and why in text
+    text = text.replace("# claims:", "# claims: Retain Device Identity Option\n# claims:").replace(why, why + " or two")
+    mended = tmp_path / "mammography.dicom"
+    mended.write_text(text + "KEEP StationName\n")
+    old, new = room.review([RECIPES / "mammography.dicom"]), room.review([mended])
+    changes = room.differences(new, old)
+    assert [(c.kind, c.what, c.direction) for c in changes] == [
+        ("attribute", "StationName", "more"), ("claim", "113109 Retain Device Identity Option", "other"),
+        ("reason", "GEMS_SENO_02 49", "other"), ("statement", "113109 Retain Device Identity Option", "other")]
+    assert [(code, names) for code, _, _, names in new.options] == [
+        ("113108", ["Patient's Sex", "Patient's Age"]), ("113109", ["Station Name"]), ("113111", [
+            "Radiological Thickness (private element of GEMS_SENO_02)"])]
+    assert "no longer state" not in review_page.page(new, changes, old, None).decode()
+    mended.write_text(text + "# weaker: compared\nKEEP InstitutionName\n")
+    new = room.review([mended])
+    page = review_page.page(new, room.differences(new, old), old, None).decode()
+    assert "The objects no longer state any profile of the standard" in page
+    more = page[page.index("More exposed</h3>"):page.index("Claims and statements</h3>")]
+    assert "Institution Name" in more and "weaker" in more and "compared" in more and "(0008,0080)" in more
+
+
+def test_text_that_stays_is_named() -> None:
+    text = room.review([RECIPES / "mammography.dicom"]).text
+    assert {"Manufacturer", "Paddle Description", "Software Versions"} <= {*text}
+    assert not {"KVP", "View Position", "Patient ID", "Operators' Name"} & {*text}
+
+
 def test_reordered_rules_and_comments_change_nothing(tmp_path: Path) -> None:
     shutil.copy(RECIPES / "base.dicom", tmp_path)
     head, _, rules = (RECIPES / "ct.dicom").read_text().partition("%header\n")
