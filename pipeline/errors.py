@@ -45,13 +45,9 @@ class ProjectFileError(TreError):
 
 
 class RecipeRefused(TreError):
-    """The linter refused a recipe; `findings` lists file, line, what deid would have done and the mend."""
+    """The linter refused a recipe; the message lists file, line, what deid would have done and the mend."""
 
     code, exit_code = "recipe_refused", 11
-
-    def __init__(self, message: str, findings: tuple[object, ...] = (), *, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.findings = findings
 
 
 class KeyRefused(TreError):

@@ -35,7 +35,7 @@ from pipeline.cli import (
     synthetic,
     terms,
 )
-from pipeline.errors import RecipeRefused, TreError
+from pipeline.errors import TreError
 
 app = typer.Typer(
     name="tre",
@@ -104,9 +104,6 @@ def main() -> None:
         if debug:
             raise
         _say(f"tre: {error.code}: {error.message}")
-        if isinstance(error, RecipeRefused):
-            for finding in error.findings:
-                _say(f"  {finding}")
         if error.hint:
             _say(f"  {error.hint}")
         sys.exit(error.exit_code)

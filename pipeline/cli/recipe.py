@@ -38,5 +38,5 @@ def lint(files: Annotated[list[Path], typer.Argument(help="Recipe files.", show_
         print(f"{flaw.file}:{flaw.line}: {flaw.rule}\n    what: {flaw.what}\n    mend: {flaw.mend}")
     if findings or flaws:
         refused = {f.file for f in findings} | {flaw.file for flaw in flaws}
-        raise RecipeRefused(f"{len(findings) + len(flaws)} findings in {len(refused)} files.")
+        raise RecipeRefused(f"{len(findings) + len(flaws)} found in {len(refused)} of {len(files)} files.")
     print(f"{len(files)} {'recipe' if len(files) == 1 else 'recipes'}, nothing refused.")

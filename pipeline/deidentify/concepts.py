@@ -168,7 +168,7 @@ def read(path: str | Path) -> Concepts:
     """Return a file's rules. Raises RecipeRefused with the flaws."""
     concepts, flaws = _read(Path(path))
     if flaws or concepts is None:
-        raise RecipeRefused("\n".join(map(str, flaws)), tuple(flaws))
+        raise RecipeRefused("\n  ".join(map(str, flaws)))
     return concepts
 
 

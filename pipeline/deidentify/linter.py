@@ -29,7 +29,7 @@ def read(paths: Sequence[str | Path]) -> RecipeSet:
     """Return the rules of a set of recipes. Raises RecipeRefused with the findings."""
     rules, findings = _read(paths, ask_deid=True)
     if findings:
-        raise RecipeRefused("\n".join(map(str, findings)), tuple(findings))
+        raise RecipeRefused("\n  ".join(map(str, findings)))
     return rules
 
 

@@ -272,7 +272,7 @@ def differences(new: Reviewed, old: Reviewed) -> list[Change]:
         if does != ["removed", "removed"] and words[0] != words[1]:
             way = _way(LEAVES[does[0]], LEAVES[does[1]])
             found.append(Change("attribute", name, words[0], words[1], way, name,
-                                b or a and replace(a, where="", reason="")))
+                                b or (a and replace(a, where="", reason=""))))
         elif a and b and "weaker" in (a.verdict, b.verdict) and (a.verdict, a.reason) != (b.verdict, b.reason):
             found.append(Change("reason", name, *(f"{one.verdict}: {one.reason}" if one.reason else one.verdict
                                                   for one in (a, b)), "other", "", b))

@@ -64,3 +64,11 @@ def test_the_list_is_what_a_project_file_takes_over(tre):
 def test_one_file_is_linted_with_those_it_stands_behind(tre, name):
     said = tre("recipe", "lint", RECIPES / name)
     assert said.code == 0 and "nothing refused" in said.out
+
+
+def test_a_refusal_says_each_finding_once(tre, tmp_path):
+    bad = tmp_path / "bad.dicom"
+    bad.write_text("FORMAT dicom\n%header\nREMOVE ALL\nKEEP PatientName\nKEEP PatientBirthDate\n")
+    said = tre("recipe", "review", bad, "--out", tmp_path / "page.html")
+    assert said.code == errors.RecipeRefused.exit_code
+    assert said.err.count("bad.dicom:4: name_kept") == said.err.count("bad.dicom:5: date_kept") == 1
