@@ -274,8 +274,8 @@ def differences(new: Reviewed, old: Reviewed) -> list[Change]:
             found.append(Change("attribute", name, words[0], words[1], way, name,
                                 b or (a and replace(a, where="", reason=""))))
         elif a and b and "weaker" in (a.verdict, b.verdict) and (a.verdict, a.reason) != (b.verdict, b.reason):
-            found.append(Change("reason", name, *(f"{one.verdict}: {one.reason}" if one.reason else one.verdict
-                                                  for one in (a, b)), "other", "", b))
+            was, is_ = (f"{one.verdict}: {one.reason}" if one.reason else one.verdict for one in (a, b))
+            found.append(Change("reason", name, was, is_, "other", line=b))
     items = [{(item.code, item.kind): item for item in one.items} for one in (old, new)]
     for key in {**items[1], **items[0]}:
         one, other = (found_.get(key) for found_ in items)
