@@ -1,8 +1,9 @@
 """Text in pixels, looked for with rapidocr-onnxruntime (extra `ocr`): a second look, not a proof.
 
-A frame is looked at whole, made smaller where it is large, and piece by piece as it is. Greys are stretched, each piece
-by itself, so that faint text stands out. What is read is not kept: of each text only where it stands. The reader is
-loaded once in a worker, when the first image needs it, and runs in one thread.
+A frame is looked at whole, made smaller where it is large, and piece by piece: twice as large where the frame is no
+larger than a screen. Greys are stretched, each piece by itself, so that faint text stands out. What is read is not
+kept: of each text only where it stands. The reader is loaded once in a worker, when the first image needs it, and runs
+in one thread.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pipeline.deidentify.pixel_rules import Box
 
 TILE, OVERLAP = 736, 96         # pixels; the detector's own size, and more than a line of most text is high
 WHOLE = 1024                    # a frame is looked at whole at this size
+SCREEN = 1536                   # a frame of that size or less may hold a screen's small letters: read twice as large
 FRAMES = 8                      # of a stack, beside its brightest and its darkest values
 SCORE = 0.6                     # below it is no text
 LEAST = 2                       # letters and digits
@@ -50,29 +52,46 @@ def look(path: Path, words: tuple[str, ...] = (), tick: Tick = lambda: None) -> 
 
 
 def read(picture: Any, words: tuple[str, ...] = ()) -> Iterator[Box]:
-    """Yield where text stands in a picture: greys of any kind, shape (rows, columns), or RGB (rows, columns, 3)."""
+    """Yield where text stands in a picture: greys of any kind, shape (rows, columns), or RGB (rows, columns, 3). An
+    approved word, and letters of it that the edge of a piece cut off, are no finding."""
     rows, columns = picture.shape[:2]
     low, high = int(picture.min()), int(picture.max())
     if low == high or min(rows, columns) < SMALLEST:
         return
-    approved = {_plain(word) for word in words}
-    pieces = [(0, 0, picture)] if max(rows, columns) <= TILE else []
-    if not pieces:
-        step = max(1, -(-max(rows, columns) // WHOLE))
-        small = _reduced(picture, step)
-        yield from ((x0 * step, y0 * step, x1 * step, y1 * step) for x0, y0, x1, y1 in _read(small, approved))
-        pieces = [(x, y, picture[y:y + TILE, x:x + TILE]) for y in _starts(rows) for x in _starts(columns)]
-    for x, y, piece in pieces:
+    found: set[tuple[str, Box]] = set()
+    for x, y, side, step, times in _pieces(rows, columns):
+        piece = picture[y:y + side, x:x + side]
         if int(piece.max()) - int(piece.min()) >= (high - low) * FLAT:
-            yield from ((x + x0, y + y0, x + x1, y + y1) for x0, y0, x1, y1 in _read(piece, approved))
+            for text, (x0, y0, x1, y1) in _read(_reduced(piece, step), times):
+                found.add((text, (x + x0 * step, y + y0 * step, x + x1 * step, y + y1 * step)))
+    approved = {_plain(word) for word in words}
+    passed = [(text, box) for text, box in found if text in approved]
+    for text, box in found:
+        if not any(text in word and _inside(box, place) for word, place in passed):
+            yield box
 
 
-def _starts(size: int) -> list[int]:
-    """Return where pieces of TILE pixels start that overlap and end with the frame."""
-    if size <= TILE:
+def _pieces(rows: int, columns: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield x, y and side of each piece to read, how many times smaller and how many times larger to read it."""
+    yield 0, 0, max(rows, columns), max(1, -(-max(rows, columns) // WHOLE)), 1
+    times = 2 if max(rows, columns) <= SCREEN else 1
+    side = TILE // times
+    for y in _starts(rows, side):
+        for x in _starts(columns, side):
+            yield x, y, side, 1, times
+
+
+def _inside(box: Box, place: Box) -> bool:
+    return (place[0] - MARGIN <= box[0] and place[1] - MARGIN <= box[1]
+            and box[2] <= place[2] + MARGIN and box[3] <= place[3] + MARGIN)
+
+
+def _starts(size: int, side: int) -> list[int]:
+    """Return where pieces of `side` pixels start that overlap and end with the frame."""
+    if size <= side:
         return [0]
-    count = -(-(size - OVERLAP) // (TILE - OVERLAP))
-    return [round(n * (size - TILE) / (count - 1)) for n in range(count)]
+    count = -(-(size - OVERLAP) // (side - OVERLAP))
+    return [round(n * (size - side) / (count - 1)) for n in range(count)]
 
 
 def _reduced(picture: Any, step: int) -> Any:
@@ -82,15 +101,23 @@ def _reduced(picture: Any, step: int) -> Any:
     return blocks.mean(axis=(1, 3))
 
 
-def _read(piece: Any, approved: set[str]) -> Iterator[Box]:
-    """Yield boxes of text in one piece, with their margin."""
+def _read(piece: Any, times: int) -> Iterator[tuple[str, Box]]:
+    """Yield letters and digits of each text of one piece, read `times` as large, and its box with the margin."""
     rows, columns = piece.shape[:2]
-    for corners, text, score in (one for shown in _stretched(piece) for one in _reader()(shown)[0] or ()):
+    shown = (_enlarged(one, times) for one in _stretched(piece))
+    for corners, text, score in (one for each in shown for one in _reader()(each)[0] or ()):
         plain = _plain(text)
-        if score >= SCORE and len(plain) >= LEAST and plain not in approved:
-            xs, ys = [int(x) for x, _ in corners], [int(y) for _, y in corners]
-            yield (max(0, min(xs) - MARGIN), max(0, min(ys) - MARGIN), min(columns, max(xs) + 1 + MARGIN),
-                   min(rows, max(ys) + 1 + MARGIN))
+        if score >= SCORE and len(plain) >= LEAST:
+            xs, ys = [int(x) // times for x, _ in corners], [int(y) // times for _, y in corners]
+            yield plain, (max(0, min(xs) - MARGIN), max(0, min(ys) - MARGIN), min(columns, max(xs) + 1 + MARGIN),
+                          min(rows, max(ys) + 1 + MARGIN))
+
+
+def _enlarged(shown: Any, times: int) -> Any:
+    """Return 8-bit colours `times` as large; the detector was taught letters of twelve pixels and up."""
+    import cv2
+
+    return shown if times == 1 else cv2.resize(shown, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC)
 
 
 def _stretched(piece: Any) -> Iterator[Any]:
@@ -108,7 +135,8 @@ def _stretched(piece: Any) -> Iterator[Any]:
 
 
 def _plain(text: str) -> str:
-    return "".join(letter for letter in text.upper() if letter.isalnum())
+    """Return letters and digits; the reader takes O and 0, and I, L and 1, for one another."""
+    return "".join(letter for letter in text.upper() if letter.isalnum()).translate(str.maketrans("OIL", "011"))
 
 
 def _pictures(path: Path, tick: Tick) -> Iterator[Any]:

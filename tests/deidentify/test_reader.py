@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 from pixels_kit import ULTRASOUND, dataset, native, plan
 
+from infra import measure_ocr
 from pipeline import layout
 from pipeline.deidentify import assemble, reader
 from pipeline.deidentify.pixel_policy import Device, Policy
@@ -55,6 +56,21 @@ def test_small_text_in_a_large_frame_is_found_at_its_own_size() -> None:
     boxes = list(reader.read(frame))
     assert any(x1 > 1750 and y1 > 2290 for _, _, x1, y1 in boxes)
     assert all(x0 > 1600 and y0 > 2250 for x0, y0, _, _ in boxes)
+
+
+def test_letters_of_a_screen_six_pixels_high_are_found() -> None:
+    greys, names = measure_ocr.picture("tissue", 8, 60, turned=0, seed=8060)
+    covered = np.zeros(greys.shape, bool)
+    for x0, y0, x1, y1 in reader.read(greys):
+        covered[y0:y1, x0:x1] = True
+    assert sum(covered[name].mean() > 0.5 for name in names) >= 5
+
+
+def test_an_approved_word_that_pieces_cut_is_no_finding() -> None:
+    cut = rendered(700, 900, "ADS 56 PROCESSED", at=(200, 300), px=20)
+    assert list(reader.read(cut))
+    assert list(reader.read(cut, ("ADS 56 PROCESSED",))) == []
+    assert list(reader.read(rendered(700, 900, "ADS 56 DOE", at=(200, 300), px=20), ("ADS 56 PROCESSED",)))
 
 
 def test_text_a_third_as_high_as_the_frame() -> None:
