@@ -25,6 +25,7 @@ from pipeline.deidentify.pixel_policy import Device, Policy
 from pipeline.errors import ProjectFileError
 
 LEAST = 30      # images looked at before a device may be called clean
+READER = "2"    # raise when reader.py would find other text
 
 
 class Listed(BaseModel):
@@ -71,7 +72,7 @@ def policy(config: ProjectConfig) -> Policy:
     installed, reader = asked.ocr and find_spec("rapidocr_onnxruntime") is not None, ""
     if installed:
         try:
-            reader = f"rapidocr-onnxruntime {version('rapidocr-onnxruntime')}, onnxruntime {version('onnxruntime')}"
+            reader = " ".join([READER, *(f"{of} {version(of)}" for of in ("rapidocr-onnxruntime", "onnxruntime"))])
         except PackageNotFoundError:
             installed = False
     devices = read(config.beside(asked.devices)) if asked.devices else None
