@@ -83,6 +83,7 @@ def approved(project: Project) -> Identifiable:
     side = Identifiable(config)
     if found.officers:
         side.approved_as = {"files": found.digest(), "officers": found.officers.sha256}
+        side.files = found.named()
     return side
 
 
@@ -136,6 +137,7 @@ class Identifiable:
 
     project: Project
     approved_as: dict[str, str] = field(default_factory=dict)   # digests: of what it runs, of the list of officers
+    files: dict[str, str] | None = None     # what was found approved, as `named`; None where nobody was asked
 
     @cached_property
     def config(self) -> ProjectConfig:
@@ -162,9 +164,15 @@ class Identifiable:
 
     @cached_property
     def plans(self) -> Any:
+        """The compiled recipes. Raises FilesNotApproved where a file changed between its approval's check and here:
+        between the two lies all that is read of what landed, and that may take minutes."""
         from pipeline.deidentify.plan import load_plans
+        from pipeline.govern.approved import named
 
-        return load_plans(self.config)
+        plans = load_plans(self.config)
+        if self.files is not None and named(self.config) != self.files:
+            raise FilesNotApproved("What the project runs changed while it was read.", hint="Start the step again.")
+        return plans
 
     @cached_property
     def sentinels(self) -> Any:
@@ -192,6 +200,11 @@ class Identifiable:
         from pipeline.govern.people import load_permitted
 
         return load_permitted(self.config, date.today())
+
+    def permitted_pseudonyms(self) -> frozenset[str] | None:
+        """Return the pseudonyms of who may be used today; None where the project needs no list."""
+        ids = self.permitted.ids
+        return None if ids is None else frozenset(self.pseudonyms.person(*one.split("\x1f")) for one in ids)
 
     @cached_property
     def rules(self) -> Any:

@@ -101,6 +101,10 @@ class Standing:
     def lacking(self) -> tuple[Verdict, ...]:
         return () if self.officers is None else tuple(v for v in self.verdicts if not v.approved)
 
+    def named(self) -> dict[str, str]:
+        """Return the digest of each file by its kind and name, as the function `named` does."""
+        return _named(v.run for v in self.verdicts)
+
     def digest(self) -> str:
         """Return an id of exactly these files, for the audit log."""
         return hashlib.sha256("".join(v.run.sha256 for v in self.verdicts).encode()).hexdigest()
@@ -160,7 +164,11 @@ def chosen(config: ProjectConfig, names: Iterable[str]) -> list[Run]:
 
 def named(config: ProjectConfig) -> dict[str, str]:
     """Return the digest of each file that the project runs by its kind and name, as the audit log has it."""
-    return {f"{run.kind} {run.name}": run.sha256 for run in runs(config)}
+    return _named(runs(config))
+
+
+def _named(files: Iterable[Run]) -> dict[str, str]:
+    return {f"{run.kind} {run.name}": run.sha256 for run in files}
 
 
 def approve(config: ProjectConfig, approver: str, private: Ed25519PrivateKey, wanted: Iterable[Run], *, today: Day,

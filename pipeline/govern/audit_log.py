@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pipeline import layout
-from pipeline.errors import LeaseHeld, NotFound, SchemaTooNew, TreError, UsageError
+from pipeline.errors import AuditLogBroken, LeaseHeld, NotFound, SchemaTooNew, TreError, UsageError
 from pipeline.storage import ObjectStore
 
 SCHEMA_VERSION = 1
@@ -33,11 +33,12 @@ NOTHING = "0" * 64          # what the first entry names as the one before
 PATIENCE = 90.0             # seconds to wait for others who write; a dead machine's lease runs out before that
 _LEASE_SECONDS = 30.0
 State = Literal["begun", "done", "failed"]
-_NAME = re.compile(r"(\d{8})\.json")
+_NAME = re.compile(r"([0-9]{8})\.json")
 # Opaque ids (layout.ID), releases, digests and their first digits. Ten digits without a letter may be a person's.
 _OPAQUE = re.compile(rf"{layout.ID.pattern}|\d{{4}}-[0-9a-f]{{12}}|(?=[0-9]*[a-f])[0-9a-f]{{8,64}}")
 _NUMBER_OF_A_PERSON = re.compile(r"\d[\d\s-]{7,}\d")
 _TITLE = 200
+_MOST = 99_999_999
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Entry:
     """One entry, and the SHA-256 (hex) of its bytes. `of`: the entry that began what this one ends."""
 
     sequence: int
+    project: str
     time: str
     who: str
     what: str
@@ -122,6 +124,8 @@ def _next(work: ObjectStore, project: str, doc: Mapping[str, Any]) -> Entry:
     while True:
         numbers = _numbers(work, project)
         last = max(numbers, default=0)
+        if last >= _MOST:
+            raise AuditLogBroken("The audit log holds an entry that nobody can follow.", hint="tre audit-log verify.")
         previous = hashlib.sha256(work.read(layout.audit_entry(project, last))).hexdigest() if last else NOTHING
         full = {**doc, "sequence": last + 1, "time": work.now().isoformat(timespec="seconds"), "previous": previous}
         data = json.dumps(full, sort_keys=True, indent=1, ensure_ascii=False).encode() + b"\n"
@@ -171,18 +175,21 @@ def verify(work: ObjectStore, project: str, kept: str | None = None) -> Checked:
     numbers = _numbers(work, project)
     last, wrong, digests = max(numbers, default=0), [], {}
     ends: set[int] = set()
-    begun: list[int] = []
+    begun: dict[int, str] = {}
     before: int | None = None
-    strange = sum(1 for e in work.list(layout.audit_log(project)) if not _NAME.fullmatch(e.key.rpartition("/")[2]))
+    prefix = layout.audit_log(project)
+    strange = sum(1 for entry in work.list(prefix) if not _NAME.fullmatch(entry.key.removeprefix(prefix)))
     if strange:
         wrong.append(f"{strange} objects among the entries are none")
-    for number in range(1, last + 1):
-        if number not in numbers:
-            wrong.append(f"entry {number} is missing")
-            continue
+    expected = 1
+    for number in sorted(numbers):
+        if number > expected:
+            some = f"entry {expected} is" if number == expected + 1 else f"entries {expected} to {number - 1} are"
+            wrong.append(f"{some} missing")
+        expected = number + 1
         try:
             entry = _entry(work.read(layout.audit_entry(project, number)))
-        except (NotFound, ValueError):
+        except (NotFound, ValueError, SchemaTooNew):
             wrong.append(f"entry {number} cannot be read")
             continue
         digests[number] = entry.sha256
@@ -193,8 +200,12 @@ def verify(work: ObjectStore, project: str, kept: str | None = None) -> Checked:
         if number == 1 and entry.previous != NOTHING:
             wrong.append("entry 1 was not the first")
         before = number
+        if entry.project != project:
+            wrong.append(f"entry {number} is of another project")
         if entry.state == "begun":
-            begun.append(entry.sequence)
+            begun[number] = entry.what
+        elif entry.of is not None and begun.get(entry.of) != entry.what:
+            wrong.append(f"entry {number} ends what no entry began")
         elif entry.of:
             ends.add(entry.of)
     if kept and kept.lower() not in digests.values():
@@ -203,7 +214,8 @@ def verify(work: ObjectStore, project: str, kept: str | None = None) -> Checked:
 
 
 def _numbers(work: ObjectStore, project: str) -> set[int]:
-    names = (_NAME.fullmatch(entry.key.rpartition("/")[2]) for entry in work.list(layout.audit_log(project)))
+    prefix = layout.audit_log(project)
+    names = (_NAME.fullmatch(entry.key.removeprefix(prefix)) for entry in work.list(prefix))
     return {int(match[1]) for match in names if match}
 
 
@@ -214,9 +226,10 @@ def _entry(data: bytes) -> Entry:
         if doc["schema_version"] > SCHEMA_VERSION:
             raise SchemaTooNew("An audit entry was written by a newer version.", hint="Upgrade tre-ingest.")
         read: dict[str, Callable[[Any], Any]] = {
-            "sequence": int, "time": str, "who": str, "what": str, "state": str, "ids": dict, "counts": dict,
-            "reason": str, "previous": str}
+            "sequence": int, "project": str, "time": str, "who": str, "what": str, "state": str, "ids": dict,
+            "counts": dict, "reason": str, "previous": str}
         fields = {name: kind(doc[name]) for name, kind in read.items()}
-        return Entry(**fields, of=doc["of"], sha256=hashlib.sha256(data).hexdigest())
+        of = doc["of"] if doc["of"] is None else int(doc["of"])
+        return Entry(**fields, of=of, sha256=hashlib.sha256(data).hexdigest())
     except (KeyError, TypeError, AttributeError):
         raise ValueError("not an entry") from None

@@ -9,7 +9,7 @@ machine (docs/adr/0012-approval-of-what-runs.md). TOML:
     key = "…"                   # what tre approve --new-key printed
     projects = ["breast-audit"] # or ["*"]
     [approvers]                 # at least so many, even if the project's file asks for fewer
-    breast-audit = 2
+    breast-audit = 2            # or "*" = 2: in every project
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from pipeline.config import PRODUCT, ProjectConfig
 from pipeline.errors import OfficersRefused
@@ -66,7 +66,7 @@ class Officers(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     schema_version: Literal[1]
     officer: tuple[Officer, ...] = Field(min_length=1)
-    approvers: dict[str, int] = {}
+    approvers: dict[str, PositiveInt] = {}
     sha256: str = Field(default="", exclude=True)
     changeable: bool = Field(default=False, exclude=True)      # by the account that reads it
 
@@ -83,7 +83,7 @@ class Officers(BaseModel):
 
     def needed(self, config: ProjectConfig) -> int:
         """Return how many officers must have approved each file of a project: the greater of what both files say."""
-        return max(config.approve.approvers, self.approvers.get(config.name, 1))
+        return max(config.approve.approvers, self.approvers.get(config.name, 1), self.approvers.get(EVERY, 1))
 
 
 def load(config: ProjectConfig) -> Officers | None:

@@ -101,6 +101,7 @@ def _publish(
     if current and (current["candidate"], current["candidate_sha256"]) == (candidate_id, approval["digest"]):
         name, sequence, predecessor = current["release"], current["sequence"], current["predecessor"]
     else:
+        _newest(candidate, project, candidate_id)
         sequence = current["sequence"] + 1 if current else 1
         name = layout.release_id(sequence, candidate_id)
         predecessor = (
@@ -182,6 +183,13 @@ def _approved(candidate: ObjectStore, project: str, candidate_id: str, approval:
     return sealed
 
 
+def _newest(candidate: ObjectStore, project: str, candidate_id: str) -> None:
+    """Refuse a candidate that was approved and then superseded: it may hold people whom the newer one left out."""
+    latest = stored(candidate, layout.latest_candidate(project))
+    if latest is None or json.loads(latest)["candidate"] != candidate_id:
+        raise PublishRefused("A newer candidate has taken this one's place.", hint="Have the newer one approved.")
+
+
 def _checked_files(
     candidate: ObjectStore, project: str, candidate_id: str, sealed: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
@@ -196,11 +204,15 @@ def _images(
     candidate: ObjectStore, project: str, candidate_id: str, sealed: Mapping[str, Any], release: ObjectStore
 ) -> pa.Table:
     """Return images.parquet, by path. They agree with the instances table; none was recalled."""
-    images = tables.read(candidate, layout.images_table(project, candidate_id))
+    approved = {file["name"]: file["sha256"] for file in sealed["files"]}
     try:
         with (candidate.fetch(layout.images_table(project, candidate_id)) as listed,
               candidate.fetch(layout.table(project, candidate_id, "instances")) as told):
+            read = {"images.parquet": sha256_of(listed), "tables/instances.parquet": sha256_of(told)}
+            if any(approved[name] != digest for name, digest in read.items()):
+                raise PublishRefused("The candidate changed while it was published.", hint=_REBUILD)
             agree(listed, told)
+            images = tables.from_bytes(listed.read_bytes())
     except CandidateFailed as error:
         raise PublishRefused(error.message, hint=_REBUILD) from None
     rows = images.sort_by("path")

@@ -109,7 +109,7 @@ def validate(project: Project, candidate: str) -> Result:
         return {name: made.path(name) for name in made}
 
     with made.fetched() as files:
-        found = settle(files, suites_of(config), config.validate_.small_groups, rebuild)
+        found = settle(files, suites_of(config), config.validate_.small_groups, rebuild, plan["suites"])
     if found.critical:
         for name, result in found.results.items():
             store.write(layout.validation(config.name, candidate, name), json.dumps(result, sort_keys=True).encode())

@@ -85,14 +85,21 @@ def approve(project: Project, candidate: str, digest: str, approver: str, trigge
 def publish(project: Project, candidate: str, *, run_id: str | None = None, dry_run: bool = False) -> Result:
     """Publish an approved candidate in a process that has neither the key nor landing's credentials.
 
-    Raises PublishRefused where a recipe, a suite or the project file's meaning changed after the candidate was built.
+    Raises PublishRefused where a recipe, a suite or the project file's meaning changed after the candidate was built,
+    somebody in it may no longer be used or is recalled, or a newer candidate has taken its place.
     """
+    from pipeline.govern import recall as orders
+    from pipeline.publish import today
     from pipeline.publish.process import run
-    from pipeline.publish.today import check
 
     side = approved(project)
-    check(zone(side.config, "candidate"), side.config.name, candidate, plan=side.plans.id,
-          recipes=side.plans.described, engine=side.engine_version(), meaning=side.meaning(), suites=side.suites())
+    store, name = side.candidate, side.config.name
+    today.check(store, name, candidate, plan=side.plans.id, recipes=side.plans.described, engine=side.engine_version(),
+                meaning=side.meaning(), suites=side.suites())
+    asked = orders.orders(side.work, name)
+    today.people(store, name, candidate, permitted=side.permitted_pseudonyms,
+                 recalled=frozenset().union(*(one.people for one in asked)),
+                 instances=frozenset().union(*(one.instances for one in asked)))
     return run(side.config, candidate, run_id=run_id, dry_run=dry_run)
 
 

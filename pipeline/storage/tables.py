@@ -54,8 +54,13 @@ def write(store: ObjectStore, key: str, table: pa.Table, schema: Table | None = 
 
 def read(store: ObjectStore, key: str, columns: list[str] | None = None) -> pa.Table:
     """Return the table at `key`. Raises NotFound, SchemaTooNew."""
+    return from_bytes(store.read(key), columns)
+
+
+def from_bytes(data: bytes, columns: list[str] | None = None) -> pa.Table:
+    """Return the table that a Parquet file's bytes hold. Raises SchemaTooNew."""
     # One thread: a pool that still runs when a short command ends can abort the process on its way out.
-    with pq.ParquetFile(pa.BufferReader(store.read(key))) as file:
+    with pq.ParquetFile(pa.BufferReader(data)) as file:
         table = file.read(columns=columns, use_threads=False)
     understood(table.schema)
     return table

@@ -57,6 +57,7 @@ def settle(
     suites: Path | Sequence[Path],
     small_groups: SmallGroups | None,
     rebuild: Callable[[Mapping[str, str], Mapping[str, list[int]]], Mapping[str, pa.Table | Path]],
+    digests: Mapping[str, str] | None = None,
 ) -> Validation:
     """Validate; withhold; `rebuild` the tables without what is withheld; again, until nothing more is withheld.
 
@@ -64,11 +65,11 @@ def settle(
     tables that were built last has passed. `rebuild` takes instances and row positions as `Validation` has them.
     Raises what `validate` raises.
     """
-    first = found = validate(tables, suites, small_groups)
+    first = found = validate(tables, suites, small_groups, digests)
     withheld, dropped = dict(found.withheld), {name: list(rows) for name, rows in found.dropped.items()}
     while (found.withheld or found.dropped) and not found.critical:
         tables = rebuild(withheld, dropped)
-        found = validate(tables, suites, small_groups)
+        found = validate(tables, suites, small_groups, digests)
         withheld |= {uid: reason for uid, reason in found.withheld.items() if uid not in withheld}
         for name, rows in found.dropped.items():
             dropped[name] = sorted({*dropped.get(name, ()), *_before(rows, dropped.get(name, ()))})
@@ -89,7 +90,8 @@ def _before(rows: Iterable[int], gone: Iterable[int]) -> list[int]:
 
 
 def validate(
-    tables: Mapping[str, pa.Table | Path], suites: Path | Sequence[Path], small_groups: SmallGroups | None = None
+    tables: Mapping[str, pa.Table | Path], suites: Path | Sequence[Path], small_groups: SmallGroups | None = None,
+    digests: Mapping[str, str] | None = None,
 ) -> Validation:
     """Check every table (in memory, or a Parquet file) against its suite. Raises SuiteRefused (see suites.load),
     SchemaTooNew.
@@ -100,7 +102,7 @@ def validate(
     that could not be answered counts as critical, whatever its severity.
     """
     asker = Asker()
-    loaded = load(suites, tables.keys())
+    loaded = load(suites, tables.keys(), digests)
     results: dict[str, dict[str, Any]] = {}
     found = _Found()
     with Relations(tables) as relations:

@@ -47,14 +47,21 @@ def suite_digests(*directories: Path) -> dict[str, str]:
     return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in _files(directories)}
 
 
-def load(directories: Path | Sequence[Path], tables: Collection[str]) -> list[Suite]:
+def load(directories: Path | Sequence[Path], tables: Collection[str],
+         digests: Mapping[str, str] | None = None) -> list[Suite]:
     """Return one suite for each of these tables, sorted by name. Raises SuiteRefused, SchemaTooNew.
 
-    Refused: a table without a suite, a suite without a table (unless optional), an unknown or malformed expectation.
+    Refused: a table without a suite, a suite without a table (unless optional), an unknown or malformed expectation,
+    and, where `digests` are given (as of `suite_digests`), a suite whose bytes as they are read are others.
     Imports great_expectations, and registers the expectations of `custom` first.
     """
     custom.register()
-    suites = [_read(path) for path in _files([directories] if isinstance(directories, Path) else directories)]
+    suites = []
+    for path in _files([directories] if isinstance(directories, Path) else directories):
+        data = path.read_bytes()
+        if digests is not None and digests.get(path.stem) != hashlib.sha256(data).hexdigest():
+            raise SuiteRefused(f"{path.name}: changed since the candidate was put together.", hint="Build it again.")
+        suites.append(_read(path, data))
     lacking = sorted(set(tables) - {s.name for s in suites})
     if lacking:
         raise SuiteRefused(f"No expectation suite for: {', '.join(lacking)}.",
@@ -75,9 +82,9 @@ def _files(directories: Sequence[Path]) -> list[Path]:
     return [files[name] for name in sorted(files)]
 
 
-def _read(path: Path) -> Suite:
+def _read(path: Path, data: bytes) -> Suite:
     try:
-        doc = json.loads(path.read_bytes())
+        doc = json.loads(data)
         version, optional = doc["meta"]["schema_version"], doc["meta"].get("optional", False)
         name, expectations = doc["name"], doc["expectations"]
     except (ValueError, LookupError, TypeError, AttributeError):

@@ -285,6 +285,32 @@ def two(tmp_path: Path) -> Iterator[Path]:
         yield lay(tmp_path / "site", approvers=2)
 
 
+def test_the_list_may_ask_for_two_in_every_project(tmp_path):
+    project = lay(tmp_path / "site")
+    two = officers.write_list(tmp_path / "list" / "officers.toml", {"tester": ["*"], "second": ["*"]},
+                              approvers={'"*"': 2})
+    with officers.listed(two):
+        officers.sign(project, today=TODAY)
+        assert "1 of 2 approvers" in refused(project)
+        officers.sign(project, by="second", today=TODAY)
+        require(project)
+    two.write_text(two.read_text().replace('"*" = 2', '"*" = 0'))
+    with officers.listed(two), pytest.raises(OfficersRefused, match="greater than 0"):
+        require(project)
+
+
+def test_a_recipe_that_changes_between_its_check_and_its_reading_is_not_run(project, monkeypatch):
+    """Between the two a step lists and reads what landed: minutes, on a slow store."""
+    from pipeline import side
+
+    officers.sign(project)
+    checked = side.approved(project)
+    recipe = project.parent / "recipes" / "mammography.dicom"
+    recipe.write_text(recipe.read_text() + "\n# later\n")
+    with pytest.raises(FilesNotApproved, match="changed while it was read"):
+        _ = checked.plans
+
+
 def test_two_approvers_are_two_people_with_two_keys(two):
     officers.sign(two, today=TODAY)
     officers.sign(two, today=TODAY, days=60)            # the same person once more

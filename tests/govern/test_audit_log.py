@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import layout
-from pipeline.errors import ApprovalRefused, StoreDenied, UsageError
+from pipeline.errors import ApprovalRefused, AuditLogBroken, StoreDenied, UsageError
 from pipeline.govern import audit_log
 from pipeline.storage import open_store
 from pipeline.storage.local import LocalStore
@@ -95,6 +95,17 @@ TOUCHED = {
     "renumbered": lambda work: (path_of(work, 3).unlink(), [
         path_of(work, n).rename(path_of(work, n - 1)) for n in (4, 5, 6)]),
     "another beside": lambda work: path_of(work, 3).with_name("note.json").write_text("{}"),
+    "another below": lambda work: open_store(work.url, "work").write(f"{P}/audit/x/00000009.json", b"{}"),
+    "a number of other digits": lambda work: path_of(work, 3).with_name("\u0660" * 7 + "\u0667.json").write_text("{}"),
+    "of a version to come": lambda work: path_of(work, 3).write_text(
+        path_of(work, 3).read_text().replace('"schema_version": 1', '"schema_version": 9')),
+    "another project's chain": lambda work: [
+        (audit_log.append(work, "another", "build", "engineer", "done"),
+         work.write(layout.audit_entry(P, n), work.read(layout.audit_entry("another", n)))) for n in range(1, 7)],
+    "an end without a beginning": lambda work: audit_log.append(work, P, "publish", "engineer", "done", of=2),
+    "an end of something else": lambda work: audit_log.append(
+        work, P, "publish", "engineer", "done", of=audit_log.append(work, P, "build", "engineer", "begun").sequence),
+    "numbers left out": lambda work: path_of(work, 3).rename(path_of(work, 90_000_000)),
 }
 SAYS = {
     "changed": ["entry 3 is not the one that entry 4 was written after: one was changed"],
@@ -105,6 +116,13 @@ SAYS = {
     "not JSON": ["entry 3 cannot be read"],
     "renumbered": ["entry 3 was put there", "entry 2 is not the one"],
     "another beside": ["1 objects among the entries"],
+    "another below": ["1 objects among the entries"],
+    "a number of other digits": ["1 objects among the entries"],
+    "of a version to come": ["entry 3 cannot be read"],
+    "another project's chain": ["entry 1 is of another project", "entry 6 is of another project"],
+    "an end without a beginning": ["entry 7 ends what no entry began"],
+    "an end of something else": ["entry 8 ends what no entry began"],
+    "numbers left out": ["entry 3 is missing", "entries 7 to 89999999 are missing"],
 }
 
 
@@ -126,6 +144,20 @@ def test_a_cut_end_shows_by_the_head_that_was_kept_and_by_nothing_else(work):
         path_of(work, number).unlink()
     assert audit_log.verify(work, P).wrong == ()
     assert "cut off" in audit_log.verify(work, P, head).wrong[0]
+
+
+@pytest.mark.parametrize("what", ["another below", "a number of other digits"])
+def test_what_is_no_entry_does_not_keep_others_from_writing(work, what):
+    fill(work)
+    TOUCHED[what](work)
+    assert audit_log.append(work, P, "build", "engineer", "done").sequence == 7
+
+
+def test_the_last_number_that_can_be_is_told_and_waited_for_by_nobody(work):
+    fill(work, 2)
+    path_of(work, 2).rename(path_of(work, 99_999_999))
+    with pytest.raises(AuditLogBroken, match="nobody can follow"):
+        audit_log.append(work, P, "build", "engineer", "done")
 
 
 @pytest.mark.parametrize("create", ["refuses", "replaces"])

@@ -237,3 +237,22 @@ def test_examine_agrees_with_what_was_published(small):
     found = examine(f"{small.base}/release/{small.project}")
     assert found.manifest_sha256 == done.manifest_sha256
     assert found.bytes > done.bytes
+
+
+def test_a_list_of_images_that_changes_after_it_was_compared_copies_nothing(small):
+    """Whoever can write to the candidate zone swaps it between two reads: one more image would be copied, unlisted."""
+    key = layout.images_table(small.project, small.id)
+    other = tables.to_bytes(small.images.slice(0, small.images.num_rows - 1))
+
+    class Swapping:
+        def __getattr__(self, name):
+            return getattr(small.candidate, name)
+
+        def fetch(self, one):
+            if one == key:
+                small.candidate.write(key, other)
+            return small.candidate.fetch(one)
+
+    with pytest.raises(PublishRefused, match="changed while it was published"):
+        publish(Swapping(), small.release, small.project, small.id, approval=small.approval())
+    assert not [entry for entry in small.release.list() if entry.key.endswith(".dcm")]

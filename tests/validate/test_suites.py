@@ -101,6 +101,15 @@ def test_tables_and_suites_must_match(tmp_path):
     assert validate(TABLES, tmp_path).results.keys() == {"doses"}
 
 
+def test_a_suite_that_is_not_the_one_the_candidate_names_is_refused(tmp_path):
+    digests = suite_digests(suite(tmp_path, RANGE))
+    assert validate(TABLES, tmp_path, digests=digests).dropped
+    with pytest.raises(SuiteRefused, match=r"doses\.json: changed since"):
+        validate(TABLES, suite(tmp_path, changed(max_value=30)), digests=digests)
+    with pytest.raises(SuiteRefused, match=r"doses\.json: changed since"):
+        validate(TABLES, tmp_path, digests={})
+
+
 def test_what_could_not_be_answered_stops_the_candidate(tmp_path):
     validation = validate(TABLES, suite(tmp_path, RANGE, changed(column="absent", severity="info")))
     assert validation.critical == ["doses: expect_column_values_to_be_between(absent)"]
