@@ -1,117 +1,162 @@
-"""Runs deid 0.4.13 itself with the product's recipes and values, and compares datasets."""
+"""Runs deid 0.4.13 itself with the product's recipes and values.
+
+deid is asked at every depth. By itself it keeps all that stands inside a kept sequence (29), so that it would be no
+judge of it; here each item of a sequence that it kept goes through it too, as a data set of its own. That is what the
+product's recipes mean: a rule holds wherever every sequence above the element is kept.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-import pydicom
-from pydicom.dataset import Dataset
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.multival import MultiValue
+from pydicom.uid import UID_dictionary
 
-from pipeline.deidentify import dates
 from pipeline.deidentify.engine import Subject
-from pipeline.deidentify.plan import Plan
-
-# findings: what deid 0.4.13 does otherwise, by the number under which it was measured
-SHIELDS = "29: deid keeps everything inside a kept sequence, original UIDs too"
-NO_CREATOR = "31: deid keeps a private element and drops its creator"
-NO_CHARSET = "10: under REMOVE ALL deid drops Specific Character Set, and text no longer decodes"
-NOT_STATED = "10: what was done is stated by the engine from what it did, not by the recipe"
-BLANKED = "design: comments inside JPEG and JPEG 2000 frames are blanked where they stand; deid leaves them"
-STATED = {0x00120062, 0x00120063, 0x00120064, 0x00280303}
 
 
-def run_deid(source: Path, recipes: list[Path], subject: Subject, out: Path) -> Dataset:
-    """Return what deid makes of the file with the same recipes and the same values."""
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A recipe set as deid's own parser read it."""
+
+    deid: Any
+    rules: Mapping[int, tuple[str, str]]        # tag → action, value
+    private: frozenset[tuple[int, str, int]]    # group, creator, number within the block
+    filters: bool                               # it has rules for pixels, which deid's header pass leaves alone
+
+
+def load(paths: Sequence[Path]) -> Recipe:
+    """Return the set as deid reads it."""
     from deid.config import DeidRecipe
-    from deid.dicom import get_identifiers, replace_identifiers
     from deid.logger import bot
 
-    bot.level = -10
-    dataset = pydicom.dcmread(source, stop_before_pixels=True)
-    values: dict[str, Any] = {
-        "patient": subject.patient, "empty": "", "days": subject.days,
-        "age_band": _age(dataset), "uid": _uid(subject), "device": _device(subject), "operator": _operator(subject),
-    }
-    # `func:time` stands in no recipe while times are removed
-    ids = get_identifiers([str(source)])
-    ids[str(source)].update(values)
-    written = replace_identifiers(dicom_files=[str(source)], deid=DeidRecipe(deid=[str(r) for r in recipes]), ids=ids,
-                                  save=True, output_folder=str(out), overwrite=True)
-    return pydicom.dcmread(written[0])
+    bot.level = -10     # it prints what it reads, values too
+    recipe = DeidRecipe(deid=[str(path) for path in paths])
+    rules, private = {}, set()
+    for action in recipe.get_actions():
+        tag = tag_for_keyword(action["field"])
+        if tag is not None:
+            rules[tag] = action["action"], action.get("value", "")
+        elif action["field"].startswith("("):
+            group, creator, number = action["field"].strip("()").split(",")
+            private.add((int(group, 16), creator.strip('"'), int(number, 16)))
+    return Recipe(recipe, rules, frozenset(private), bool(recipe.get_filters()))
+
+
+def whole(index: int, items: int) -> bool:
+    """Every item of every sequence is gone through."""
+    return True
+
+
+def a_few(index: int, items: int) -> bool:
+    """The first two items of a sequence and the last: frames of one image are much alike."""
+    return index < 2 or index == items - 1
+
+
+def run_deid(dataset: FileDataset, recipe: Recipe, subject: Subject,
+             chosen: Callable[[int, int], bool] = whole) -> Dataset:
+    """Return what deid makes of the data set, at every depth; `dataset` itself is changed. Whatever deid raises passes.
+
+    Of an item an element that a rule ADDs is taken out again where it did not stand: what is added stands at the top.
+    """
+    for _ in dataset.iterall():     # every value is decoded where its own character set is known
+        pass
+    return _level(dataset, recipe, values(dataset, subject), chosen, top=True)
+
+
+def _level(dataset: Dataset, recipe: Recipe, given: dict[str, Any], chosen: Callable[[int, int], bool], *,
+           top: bool) -> Dataset:
+    from deid.dicom import fields
+    from deid.dicom.parser import DicomParser
+
+    _unwind(dataset, recipe)
+    before = set(dataset.keys())
+    parser = DicomParser(dataset if top else FileDataset("item", dataset), recipe=recipe.deid)
+    for name, value in given.items():
+        parser.define(name, value)
+    try:
+        parser.parse()
+    finally:
+        fields._get_fields_inner.cache_clear()      # it keeps every data set for ever (19)
+    made = parser.dicom
+    if not top:
+        for tag in set(made.keys()) - before:
+            assert recipe.rules[int(tag)][0] == "ADD"
+            del made[tag]
+    for element in made:
+        if element.VR == "SQ" and element.value:
+            element.value = [
+                _level(item, recipe, given, chosen, top=False) if chosen(index, len(element.value)) else item
+                for index, item in enumerate(element.value)]
+    return made
+
+
+def _unwind(dataset: Dataset, recipe: Recipe) -> None:
+    """Take sequences out of sequences of their own tag, inside what no rule names: deid raises on them (20), and what
+    no rule names it drops whole."""
+    def unwind(item: Dataset, above: frozenset[int]) -> None:
+        for element in [one for one in item if one.VR == "SQ"]:
+            if element.tag in above:
+                del item[element.tag]
+            else:
+                for inner in element.value:
+                    unwind(inner, above | {element.tag})
+
+    for element in dataset:
+        if element.VR == "SQ" and int(element.tag) not in recipe.rules:
+            for item in element.value:
+                unwind(item, frozenset({element.tag}))
+
+
+def values(dataset: Dataset, subject: Subject) -> dict[str, Any]:
+    """Return the values of the recipes' variables and functions for one file, worked out from it as it came."""
+    maker = str(dataset.get("Manufacturer") or ""), str(dataset.get("ManufacturerModelName") or "")
+
+    def uid(field: Any, **_: Any) -> str:
+        return new_uid(field.element.value, subject)
+
+    def device(field: Any, **_: Any) -> str:
+        return subject.pseudonyms.device(*maker, "\\".join(map(str, several(field.element.value)))) or ""
+
+    def operator(field: Any, **_: Any) -> str:
+        names = map(str, several(field.element.value))
+        return "\\".join(subject.pseudonyms.operator(subject.site, name) or "" for name in names)
+
+    return {"patient": subject.patient, "empty": "", "days": subject.days, "age_band": _age(dataset), "uid": uid,
+            "device": device, "operator": operator}
+
+
+def new_uid(value: Any, subject: Subject) -> str:
+    """Return what stands for a UID, or several: those of PS3.6 stay, all others go."""
+    return "\\".join(one if not one or one in UID_dictionary else subject.pseudonyms.uid(one)
+                     for one in map(str, several(value)))
+
+
+def several(value: Any) -> list[Any]:
+    """Return the values of an element, however many it has."""
+    return list(value) if isinstance(value, (list, MultiValue)) else [] if value is None else [value]
 
 
 def _age(dataset: Dataset) -> str:
-    def raw(keyword: str) -> bytes:
-        return str(dataset.get(keyword) or "").encode()
-    band = dates.age_band(raw("PatientBirthDate"), raw("StudyDate")).decode()
-    stated = str(dataset.get("PatientAge") or "")
-    if not band and stated[:3].isdigit() and stated[3:] == "Y":
-        band = f"{min(90, int(stated[:3]) // 5 * 5):03d}Y"
-    return band
+    """The five-year band, counted here by another way than the engine's."""
+    def day(keyword: str) -> date | None:
+        said = str(dataset.get(keyword) or "").strip(" \0")
+        try:
+            return date(int(said[:4]), int(said[4:6]), int(said[6:])) if len(said) == 8 and said.isdigit() else None
+        except ValueError:
+            return None
 
-
-def _uid(subject: Subject) -> Any:
-    def uid(item: Any, value: Any, field: Any, dicom: Any) -> str:
-        return subject.pseudonyms.uid(str(field.element.value))
-    return uid
-
-
-def _device(subject: Subject) -> Any:
-    def device(item: Any, value: Any, field: Any, dicom: Any) -> str:
-        maker = (str(dicom.get("Manufacturer") or ""), str(dicom.get("ManufacturerModelName") or ""))
-        return subject.pseudonyms.device(*maker, str(field.element.value or "")) or ""
-    return device
-
-
-def _operator(subject: Subject) -> Any:
-    def operator(item: Any, value: Any, field: Any, dicom: Any) -> str:
-        return subject.pseudonyms.operator(subject.site, str(field.element.value or "")) or ""
-    return operator
-
-
-def differences(ours: Dataset, deids: Dataset, plan: Plan) -> Iterator[tuple[int, str]]:
-    """Yield (tag, why) for each difference that is not one of the deliberate ones above."""
-    for tag in sorted({*ours.keys(), *deids.keys()}):
-        number = int(tag)
-        left, right = ours.get(tag), deids.get(tag)
-        if number in STATED or number == 0x00080005:        # NOT_STATED, NO_CHARSET
-            continue
-        if tag.is_private:
-            if left is None and right is not None:
-                yield number, "deid keeps a private element that the engine drops"
-            elif right is None and not tag.is_private_creator:      # NO_CREATOR
-                yield number, "the engine keeps a private element that deid drops"
-            continue
-        if left is None or right is None:
-            yield number, "only in one"
-        elif left.VR == "SQ":
-            yield from _nested(left.value, right.value, plan)
-        elif number == 0x7FE00010 and left.value != right.value:        # BLANKED
-            if len(left.value) != len(right.value) or not ours.file_meta.TransferSyntaxUID.is_encapsulated:
-                yield number, "other pixels"
-        elif left.VR == "UI" and number not in (0x00080016,):
-            if str(left.value) != str(right.value):
-                yield number, "another UID"
-        elif left.value != right.value and not (left.is_empty and right.is_empty):
-            yield number, "another value"
-
-
-def _nested(ours: Any, deids: Any, plan: Plan) -> Iterator[tuple[int, str]]:
-    """SHIELDS: ours is a subset of deid's; what stands in both is equal, but for what the engine replaces."""
-    if len(ours) != len(deids):
-        yield 0, "another number of items"
-        return
-    for left, right in zip(ours, deids, strict=True):
-        for element in left:
-            other = right.get(element.tag)
-            if other is None:
-                yield int(element.tag), "not in deid's item"
-            elif element.VR == "SQ":
-                yield from _nested(element.value, other.value, plan)
-            elif element.VR == "UI":
-                if str(element.value) == str(other.value) and str(element.value).startswith("1.2.8") is False:
-                    yield int(element.tag), "an original UID stays in a sequence"
-            elif element.value != other.value and plan.acts[int(element.tag)].op == 0:
-                yield int(element.tag), "another value in a sequence"
+    born, then = day("PatientBirthDate"), day("StudyDate")
+    years = -1
+    if born and then:
+        years = (int(f"{then:%Y%m%d}") - int(f"{born:%Y%m%d}")) // 10_000
+    said = str(dataset.get("PatientAge") or "")
+    if not 0 <= years <= 120 and len(said) == 4 and said[:3].isdigit() and said[3] == "Y":
+        years = int(said[:3])
+    return f"{min(90, years - years % 5):03d}Y" if 0 <= years <= 120 else ""
