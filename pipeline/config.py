@@ -104,6 +104,8 @@ def load(path: str | Path, **zones: str | None) -> ProjectConfig:
         raise ProjectFileError(
             f"{path}: cannot be read ({error.strerror}).", hint="Give the path of a project file."
         ) from None
+    except UnicodeDecodeError:
+        raise ProjectFileError(f"{path}: not UTF-8.", hint="Give the path of a project file, in TOML.") from None
     try:
         doc = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -133,7 +135,8 @@ def _say(path: Path, text: str, error: dict[str, Any]) -> str:
     """One refusal as `file:line: key: what is wrong`, without the value that was given."""
     where = [str(part) for part in error["loc"]]
     line = _line_of(text, where)
-    what = "unknown key" if error["type"] == "extra_forbidden" else error["msg"]
+    what = "unknown key" if error["type"] == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
+    what = what.replace("valid tuple", "list")
     return f"{path}:{line}: {'.'.join(where) or 'file'}: {what}"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import posixpath
 import re
 from datetime import date
 from pathlib import Path
@@ -39,6 +41,15 @@ class Zones(Section):
             raise ValueError("a zone's URL is file:///absolute/path or s3://bucket/prefix")
         return value.rstrip("/")
 
+    @model_validator(mode="after")
+    def _apart(self) -> Zones:
+        """Work inside landing would be staged; work inside release would show researchers whose images they are."""
+        roots = {name: posixpath.normpath(url) + "/" for name, url in self}
+        for one, other in itertools.permutations(roots, 2):
+            if roots[one].startswith(roots[other]):
+                raise ValueError(f"{one} is the same as {other}, or inside it: each zone has a place of its own")
+        return self
+
 
 class Stage(Section):
     schedule: str = ""                                      # cron of the stage DAG; empty: started by hand
@@ -52,6 +63,12 @@ class Stage(Section):
 class StudyDates(Section):
     earliest: date
     latest: date
+
+    @model_validator(mode="after")
+    def _in_order(self) -> StudyDates:
+        if self.earliest > self.latest:
+            raise ValueError("earliest is after latest: no study would be eligible")
+        return self
 
 
 class People(Section):

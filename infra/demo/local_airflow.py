@@ -27,7 +27,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 ENGINEER, OFFICER = "demo-engineer", "demo-officer"
 ROLES = {ENGINEER: "admin", OFFICER: "user"}
-READY_SECONDS = 120.0
+READY_SECONDS = 300.0
 
 
 class DemoFailed(Exception):

@@ -26,7 +26,7 @@ GIB = 1024**3
 EXAMPLES = examples(
     "tre doctor                                  this machine, for the demo with its S3 server",
     "tre doctor --store file                     this machine, for zones on its own disk",
-    "tre doctor infra/projects/demo.toml         and this project: file, key, recipes, people, stores",
+    "tre doctor PROJECT.toml                     and this project: file, key, recipes, people, stores",
 )
 ZONES = ("landing", "work", "candidate", "release")
 NEEDED = ("apache-airflow", "pydicom", "deid", "great-expectations", "boto3", "pyarrow", "duckdb")
@@ -205,10 +205,15 @@ def _key(config: ProjectConfig) -> str:
 
 
 def _recipes(config: ProjectConfig) -> str:
+    from pydicom.uid import UID
+
     from pipeline.deidentify.plan import load_plans
+    from pipeline.govern.sop_classes import resolve
 
     plans = load_plans(config)
-    return f"plan {plans.id}, {len(plans.plans)} SOP classes"
+    bare = sorted(UID(uid).name for uid in resolve(config.eligibility.sop_classes, config.path) - plans.plans.keys())
+    held = f"; eligible without a recipe, so quarantined: {', '.join(bare)}" if bare else ""
+    return f"plan {plans.id}, {len(plans.plans)} SOP classes{held}"
 
 
 def _reader(config: ProjectConfig) -> Check:

@@ -139,6 +139,8 @@ def _stage(config: ProjectConfig, *, dry_run: bool = False) -> None:
         "still arriving": staged["arriving"],
     }
     facts({**{f"  {k}": v for k, v in said.items()}, **{f"  {k}": v for k, v in staged["counts"].items()}})
+    if staged["arriving"]:
+        print(f"  What changed in the last {config.stage.quiet_seconds} s waits for next time ([stage] quiet_seconds).")
 
 
 def build_all(config: ProjectConfig) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from pipeline.cli import project
 from pipeline.cli.show import examples, facts
 from pipeline.errors import TreError
 
-EXAMPLES = examples("tre status infra/projects/demo-screening.toml")
+EXAMPLES = examples("tre status PROJECT.toml")
 
 
 def status(

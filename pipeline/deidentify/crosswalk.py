@@ -118,7 +118,8 @@ def load(config: ProjectConfig) -> Crosswalk:
     try:
         data = config.beside(config.deidentify.crosswalk).read_bytes()
     except OSError as error:
-        raise CrosswalkRefused(f"The crosswalk cannot be read ({error.strerror}).") from None
+        raise CrosswalkRefused(f"The crosswalk, {config.deidentify.crosswalk}, cannot be read ({error.strerror}).",
+                               hint="Put it beside the project file, or mend [deidentify] crosswalk.") from None
     return parse(data)
 
 

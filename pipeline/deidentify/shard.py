@@ -280,13 +280,14 @@ def _person(
     clock.stop()
     tokens = collected.tokens()
     answer.short = tokens.short
-    unsafe = set()
+    unsafe, stands = set(), {}
     for one in made:
         index = one.passed.number
         clock.start(index, len(one.header))
         try:
-            if second_look.search(one.header, tokens, one.dates):
+            if hits := second_look.search(one.header, tokens, one.dates):
                 unsafe.add(one.passed.study)
+                stands[index] = hits[-1].tag     # those without a tag come first
         except MemoryError:
             refused[index] = Reason.LIMIT_EXCEEDED, None
         except Exception as error:  # noqa: BLE001 - not being able to look is not a clean bill
@@ -300,7 +301,8 @@ def _person(
         index = one.passed.number
         if one.passed.study in unsafe | shown:
             answer.residual[index] = one.passed.study, one.passed.series, one.passed.instance
-            refused[index] = (Reason.RESIDUAL_IDENTIFIER if one.passed.study in unsafe else Reason.TEXT_IN_PIXELS), None
+            reason = Reason.RESIDUAL_IDENTIFIER if one.passed.study in unsafe else Reason.TEXT_IN_PIXELS
+            refused[index] = reason, stands.get(index)
     sound = [one for one in made if one.passed.number not in refused]
     order = _order(sound)
     answer.passed = [one.passed._replace(order=order.get(one.passed.number)) for one in sound]

@@ -32,8 +32,8 @@ class Rules:
         from pipeline.govern.sop_classes import resolve
 
         dates = config.eligibility.study_dates
-        return cls(resolve(config.eligibility.sop_classes), f"{dates.earliest:%Y%m%d}", f"{dates.latest:%Y%m%d}",
-                   permitted_ids)
+        return cls(resolve(config.eligibility.sop_classes, config.path), f"{dates.earliest:%Y%m%d}",
+                   f"{dates.latest:%Y%m%d}", permitted_ids)
 
 
 def decide(row: Mapping[str, Any], rules: Rules, person: str | None) -> Reason | None:

@@ -39,7 +39,8 @@ def load_permitted(config: ProjectConfig, today: date) -> Permitted:
     try:
         text = config.beside(people.list).read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise PeopleListRefused(f"The list of permitted people cannot be read ({error.strerror}).") from None
+        raise PeopleListRefused(f"The list of permitted people, {people.list}, cannot be read ({error.strerror}).",
+                                hint="Put it beside the project file, or mend [eligibility] people.") from None
     except UnicodeDecodeError:
         raise PeopleListRefused("The list of permitted people is not UTF-8.") from None
     lines = text.splitlines()

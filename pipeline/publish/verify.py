@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from pipeline import layout, observe
-from pipeline.errors import UsageError, VerifyFailed
+from pipeline.errors import NotFound, UsageError, VerifyFailed
 from pipeline.publish.files import hex_of, pointer, read_json, sha256, sha256_at, stored
 from pipeline.storage import ObjectStore, open_store, tables
 
@@ -61,6 +61,9 @@ def locate(url: str) -> tuple[ObjectStore, str, str]:
             release = str(current["release"])
             if store.stat(layout.release_manifest(project, release)) is None:
                 raise ValueError("no such release")
+        except NotFound:
+            raise NotFound("There is no current release.", hint="Give …/PROJECT, below the release zone's own URL, or "
+                           "…/PROJECT/releases/RELEASE.") from None
         except (ValueError, KeyError):
             raise VerifyFailed(f"changed: {layout.current(project)} names no release that is there.") from None
     return store, project, release

@@ -31,8 +31,8 @@ def ask_pacs(project: Project, *, cohort: str | None = None, study_date: str | N
     from pipeline.retrieve import run
 
     side = approved(project)
-    return run.find(side.config, side.work, side.asked(cohort, study_date), local_ids=side.local_ids, classes=resolve,
-                    held=side.held, attempt=attempt, wait=wait)
+    return run.find(side.config, side.work, side.asked(cohort, study_date), local_ids=side.local_ids,
+                    classes=lambda names: resolve(names, side.config.path), held=side.held, attempt=attempt, wait=wait)
 
 
 def retrieve(project: Project, retrieval: str, *, group: int = 0, groups: int = 1, again: bool = False) -> Result:

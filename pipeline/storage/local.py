@@ -66,7 +66,7 @@ class LocalStore:
                 path.mkdir(parents=True, exist_ok=True)
             self.root = path.resolve()  # the zone's own directory may be a link: the operator named it
             if not self.root.is_dir():
-                raise NotFound("The directory of a zone is not there.", hint="Create it, or mend the zone's URL.")
+                raise NotFound(f"The {zone} directory is not there.", hint="Create it, or mend the zone's URL.")
 
     # ---- reading ---------------------------------------------------------------------------------------------
     def list(self, prefix: str = "") -> Iterator[Entry]:

@@ -102,3 +102,13 @@ def test_what_no_recipe_covers_is_quarantined_and_its_neighbour_passes(deidentif
     counts, found = deidentified(objects, classes=[pet])
     assert counts == {"pending": 1, "quarantined/no_recipe_for_sop_class": 1}
     assert len(found) == len(list((tmp_path / "candidate").rglob("*.dcm"))) == 1
+
+
+def test_where_the_person_was_found_is_told_by_its_tag(deidentified, tmp_path):
+    """So that the rule can be mended; the neighbour in the same study, where nothing stands, has no tag."""
+    objects = [files.ct(sop_instance_uid="1.2.3.1", patient_name="OSMOTHERLEY^ADA", Manufacturer="Osmotherley & Sons"),
+               files.ct(sop_instance_uid="1.2.3.2", patient_name="OSMOTHERLEY^ADA")]
+    counts, _ = deidentified(objects)
+    assert counts == {"quarantined/residual_identifier": 2}
+    rows = tables.read(open_store((tmp_path / "work").as_uri(), "work"), layout.outcomes("ct", "p-1")).to_pylist()
+    assert sorted(str(row["tag"]) for row in rows) == ["00080070", "None"]

@@ -65,9 +65,9 @@ def test_sop_classes_are_named_by_uid_name_or_keyword():
     for name in (MG, "Digital Mammography X-Ray Image Storage - For Presentation",
                  "digital mammography x-ray image storage - for presentation",
                  "DigitalMammographyXRayImageStorageForPresentation"):
-        assert resolve([name]) == {MG}
-    with pytest.raises(ProjectFileError, match="entry 2"):
-        resolve([MG, "Mammograms"])
+        assert resolve([name], Path("project.toml")) == {MG}
+    with pytest.raises(ProjectFileError, match=r"^project\.toml: .*entry 2"):
+        resolve([MG, "Mammograms"], Path("project.toml"))
 
 
 def test_rules_come_from_the_project_file(tmp_path: Path):
