@@ -285,6 +285,8 @@ class Retrieve(Section):
     def _reachable(self) -> Retrieve:
         if self.service == "dicomweb" and not self.url:
             raise ValueError("dicomweb needs the url of the service")
+        if self.service == "dicomweb" and self.ca and not self.url.startswith("https://"):
+            raise ValueError("with ca the url of the service is https")
         if self.service != "dicomweb" and not (self.host and self.called_ae):
             raise ValueError("give host and called_ae of the PACS")
         if (self.certificate is None) != (self.key is None):

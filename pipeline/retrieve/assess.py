@@ -17,7 +17,7 @@ from pipeline.config import ProjectConfig
 from pipeline.dicom.inspect import inspect
 from pipeline.errors import NotFound, PacsRefused
 from pipeline.retrieve.dimse import Dimse
-from pipeline.retrieve.peer import RETURNED, Failed, Found, Level, Peer, Wanted
+from pipeline.retrieve.peer import OWN, RETURNED, Failed, Found, Level, Peer, Wanted
 from pipeline.retrieve.run import opened, settings
 from pipeline.retrieve.web import Web
 
@@ -35,7 +35,6 @@ KEYS: Mapping[Level, tuple[str, ...]] = {
     "SERIES": ("SeriesInstanceUID", "Modality", "SeriesDescription"),
     "IMAGE": ("SOPInstanceUID", "SOPClassUID"),
 }
-OWN: Mapping[Level, str] = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
 
 
 @dataclass(frozen=True, slots=True)

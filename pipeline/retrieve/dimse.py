@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import ProjectConfig
-from pipeline.errors import PacsRefused, StoreUnreachable
+from pipeline.errors import PacsRefused
 from pipeline.retrieve import statuses
-from pipeline.retrieve.peer import RETURNED, Failed, Found, Level, Taker, Wanted
+from pipeline.retrieve.peer import Failed, Found, Level, Taker, Wanted, returned
 from pipeline.sections import Retrieve
 
 FIND, MOVE, GET = (f"1.2.840.10008.5.1.4.1.2.2.{n}" for n in (1, 2, 3))
@@ -41,14 +41,14 @@ def opened(config: ProjectConfig, scratch: Path) -> Iterator[Dimse]:
         _config.STORE_RECV_CHUNKED_DATASET = True       # to a file below tempdir, not into memory
         tempfile.tempdir = str(scratch)
         assert config.retrieve
-        peer = Dimse(config.retrieve, _tls(config, ssl.Purpose.SERVER_AUTH))
+        peer = Dimse(config.retrieve, tls(config, ssl.Purpose.SERVER_AUTH))
         stack.callback(peer.close)
         if config.retrieve.service == "c-move":
-            peer.listen(_tls(config, ssl.Purpose.CLIENT_AUTH))
+            peer.listen(tls(config, ssl.Purpose.CLIENT_AUTH))
         yield peer
 
 
-def _tls(config: ProjectConfig, whom: ssl.Purpose) -> ssl.SSLContext | None:
+def tls(config: ProjectConfig, whom: ssl.Purpose) -> ssl.SSLContext | None:
     """Return how we speak to the PACS, or it to us: over TLS 1.2 or later with certificates that `ca` signed; None
     without `ca`. Raises PacsRefused where a file cannot be used."""
     asked = config.retrieve
@@ -76,6 +76,7 @@ class Dimse:
         self._server: Any = None
         self._takers: list[Taker] = []
         self._heard = 0.0
+        self._trouble: Exception | None = None
 
     # ---- find ------------------------------------------------------------------------------------------------
     def find(self, level: Level, keys: Mapping[str, str]) -> Iterator[Found]:
@@ -86,7 +87,7 @@ class Dimse:
             self._finding = self._associate([(FIND, SYNTAXES[1::-1])])
         asked = Dataset()
         asked.QueryRetrieveLevel = level
-        for name in (*RETURNED[level], *keys):
+        for name in (*returned(level), *keys):
             setattr(asked, name, keys.get(name, ""))
         self._heard = time.monotonic()
         answers = self._finding.send_c_find(asked, FIND)
@@ -117,10 +118,17 @@ class Dimse:
 
         `classes`: the SOP classes to offer; empty: those in use.
         """
-        said = ""
+        said, wrong = "", None
         lists = [()] if wanted.whole else [wanted.instances[n:n + UIDS] for n in range(0, len(wanted.instances), UIDS)]
         for uids in lists:
-            said = self._request(_identifier(wanted, uids), classes, taker)
+            try:
+                said = self._request(_identifier(wanted, uids), classes, taker)
+            except Failed as failed:        # one list that is refused keeps no other back
+                if failed.busy or not failed.reached:
+                    raise
+                wrong = wrong or failed
+        if wrong:
+            raise wrong
         return said
 
     def _request(self, asked: Any, classes: Collection[str], taker: Taker) -> str:
@@ -150,6 +158,9 @@ class Dimse:
         finally:
             if association.is_established:
                 association.release()
+            if self._trouble:       # ours, and not the PACS's: no study ends as one that it did not send
+                trouble, self._trouble = self._trouble, None
+                raise trouble
 
     def _wait(self, taker: Taker) -> None:
         """Wait for what is sent after the last answer, as long as something comes."""
@@ -167,7 +178,8 @@ class Dimse:
         try:
             taker = taker_of(str(claimed) if claimed else None)
             return 0x0000 if taker and taker.take(path, str(claimed) if claimed else None) else 0x0124
-        except StoreUnreachable:
+        except Exception as trouble:  # noqa: BLE001 - it is raised where it was asked for: see _request
+            self._trouble = self._trouble or trouble
             return 0xA700
         finally:
             path.unlink(missing_ok=True)

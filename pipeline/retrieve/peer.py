@@ -10,12 +10,20 @@ from typing import Literal, Protocol
 Level = Literal["STUDY", "SERIES", "IMAGE"]
 Found = Mapping[str, str]       # keyword → value; several values joined by a backslash
 
+OWN: dict[Level, str] = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
 RETURNED: dict[str, tuple[str, ...]] = {
     "STUDY": ("StudyInstanceUID", "PatientID", "IssuerOfPatientID", "AccessionNumber", "StudyDate",
               "ModalitiesInStudy"),
     "SERIES": ("StudyInstanceUID", "SeriesInstanceUID", "Modality", "SeriesDescription", "Manufacturer"),
     "IMAGE": ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"),
 }
+# How many there are of the next level, as PACS says: a list that is shorter was cut short (many cut at some number).
+COUNTED: dict[Level, str] = {"STUDY": "NumberOfStudyRelatedSeries", "SERIES": "NumberOfSeriesRelatedInstances"}
+
+
+def returned(level: Level) -> tuple[str, ...]:
+    """Return the keywords that an answer is asked to have."""
+    return (*RETURNED[level], *([COUNTED[level]] if level in COUNTED else []))
 
 
 class Failed(Exception):

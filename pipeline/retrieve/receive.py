@@ -14,12 +14,15 @@ from pipeline.storage import ObjectStore
 class Receiver:
     """Takes the instances of one study. `landed`: SOP Instance UID → digests of what came under it, hex.
 
-    Counted and not kept: `not_asked` (another UID), `repeated` (the same bytes again). Of one UID with other bytes both
-    are kept, so that staging calls them a conflict (`conflicting`). Messages come in threads.
+    Counted and not kept: `not_asked` (another UID, or of another study: one archive may have one UID twice), `repeated`
+    (the same bytes again). Of one UID with other bytes both are kept, so that staging calls them a conflict
+    (`conflicting`). Messages come in threads.
     """
 
-    def __init__(self, landing: ObjectStore, retrieval: str, study: str, wanted: Iterable[str], max_bytes: int) -> None:
+    def __init__(self, landing: ObjectStore, retrieval: str, study: str, uid: str, wanted: Iterable[str],
+                 max_bytes: int) -> None:
         self._landing, self._retrieval, self._study, self._max = landing, retrieval, study, max_bytes
+        self._uid = uid
         self.wanted = frozenset(wanted)
         self.landed: dict[str, set[str]] = {}
         self.not_asked = self.repeated = self.conflicting = self.bytes = self._came = 0
@@ -44,7 +47,8 @@ class Receiver:
         uid = found.sop_instance_uid or (claimed if found.refusal else None)
         with self._lock:
             self._came += 1
-            if uid not in self.wanted or (claimed is not None and claimed != uid):
+            strange = found.study_uid not in (None, self._uid) or (claimed is not None and claimed != uid)
+            if strange or uid not in self.wanted:
                 self.not_asked += 1
                 return False
             before = self.landed.get(str(uid), set())

@@ -18,11 +18,13 @@ from pipeline.config import ProjectConfig
 from pipeline.errors import CohortRefused, PacsUnreachable
 from pipeline.observe import track
 from pipeline.retrieve.cohort import Cohort, Row, as_dict
-from pipeline.retrieve.peer import Failed, Found, Level, Peer
+from pipeline.retrieve.peer import COUNTED, OWN, Failed, Found, Level, Peer
 from pipeline.sections import Retrieve
 
 LocalIds = Callable[[str], list[tuple[str, str]]]       # of an NHS number: (issuer, local id)
 Classes = Callable[[Iterable[str]], frozenset[str]]     # UIDs of SOP classes that are given by UID or name
+SHORT = "The PACS lists less of a study than it says it has"
+_UID = re.compile(r"[0-9.]{1,64}", re.ASCII)    # what may be asked for in turn; odd numbers are the PACS's business
 
 
 @dataclass
@@ -56,11 +58,15 @@ def resolve(config: ProjectConfig, peer: Peer, cohort: Cohort, local_ids: LocalI
             raise CohortRefused(f"The cohort comes to more than {asked.cohort_studies} studies; nothing was retrieved.",
                                 hint="Cut it into several, or raise cohort_studies in [retrieve].")
         if len(one.out.expected) > asked.cohort_instances:
-            raise CohortRefused(f"The cohort comes to more than {asked.cohort_instances} instances; none was fetched.",
-                                hint="Cut it into several, or raise cohort_instances in [retrieve].")
+            raise _too_many(asked)
     one.out.rows.sort(key=lambda row: row["line"])
     one.out.expected.sort(key=lambda row: (row["study"], row["series_uid"], row["sop_instance_uid"]))
     return one.out
+
+
+def _too_many(asked: Retrieve) -> CohortRefused:
+    return CohortRefused(f"The cohort comes to more than {asked.cohort_instances} instances; none was fetched.",
+                         hint="Cut it into several, or raise cohort_instances in [retrieve].")
 
 
 @dataclass
@@ -77,12 +83,17 @@ class _Resolver:
         try:
             found = [study for keys in self._keys(row, local_ids) for study in self._studies(row, keys)]
             expected: list[dict[str, Any]] = []
+            short = False
             for study in found:
                 if study["StudyInstanceUID"] not in self.studies:
-                    expected += self._instances(row, study)
+                    rows, whole = self._instances(row, study)
+                    expected += rows
+                    short |= not whole
             self.studies |= {study["StudyInstanceUID"] for study in found}
             self.out.expected += expected
             answer |= {"state": "found" if found else "none", "studies": len(found)}
+            if short:       # what it lists is fetched, and the row stands among those to be asked again
+                answer |= {"state": "failed", "reason": "pacs_failed", "words": SHORT}
         except _Refused as refused:
             answer |= {"state": "refused", "reason": str(refused)}
         except Failed as failed:
@@ -110,8 +121,10 @@ class _Resolver:
             if not known:
                 raise _Refused("not_linked")
             for issuer, local in known:
-                if any(c in "*?\\" or not c.isascii() for c in issuer + local):
+                if any(c in "*?\\" for c in issuer + local):
                     raise _Refused("wildcard")
+                if not (issuer + local).isascii():
+                    raise _Refused("not_ascii")
                 yield plain | {"PatientID": local, "IssuerOfPatientID": issuer}
 
     def _studies(self, row: Row, keys: Mapping[str, str]) -> list[Found]:
@@ -128,7 +141,12 @@ class _Resolver:
         time.sleep(self.asked.seconds_between_queries)
         answers = self.peer.find(level, keys)
         try:
-            yield from answers
+            for n, one in enumerate(answers):
+                if not _UID.fullmatch(one.get(OWN[level], "")):     # nor could it be asked for: PS3.4 C.2.2.2
+                    raise Failed(f"An answer of the PACS names no UID of its {level.lower()}")
+                if n >= self.asked.cohort_instances:
+                    raise _too_many(self.asked)
+                yield one
         finally:
             close = getattr(answers, "close", None)
             if close:
@@ -136,8 +154,6 @@ class _Resolver:
 
     def _differs(self, keys: Mapping[str, str], study: Found, *, nhs: bool) -> bool:
         """Tell whether a study that was answered is not what was asked."""
-        if not study.get("StudyInstanceUID"):
-            return True
         for name in ("StudyInstanceUID", "AccessionNumber"):
             if name in keys and study.get(name) != keys[name]:
                 return True
@@ -159,22 +175,23 @@ class _Resolver:
         modalities = study.get("ModalitiesInStudy", "").split("\\")
         return "ModalitiesInStudy" in keys and modalities != [""] and keys["ModalitiesInStudy"] not in modalities
 
-    def _instances(self, row: Row, study: Found) -> list[dict[str, Any]]:
-        """Return the rows of one study: what is owed, and what a filter leaves out."""
+    def _instances(self, row: Row, study: Found) -> tuple[list[dict[str, Any]], bool]:
+        """Return the rows of one study: what is owed, and what a filter leaves out; and whether that is all that PACS
+        says it has."""
         uid = study["StudyInstanceUID"]
-        series = [one for one in self._find("SERIES", {"StudyInstanceUID": uid}) if one.get("SeriesInstanceUID")]
+        series = list({one[OWN["SERIES"]]: one for one in self._find("SERIES", {"StudyInstanceUID": uid})}.values())
+        whole = 0 < len(series) >= _number(study, "STUDY")
         if any(one.get("StudyInstanceUID", uid) != uid for one in series):
             raise _Refused("not_what_was_asked")
-        if row.modality and all(one.get("Modality") and one["Modality"] != row.modality for one in series):
+        if row.modality and series and all(one.get("Modality") and one["Modality"] != row.modality for one in series):
             raise _Refused("not_what_was_asked")       # where PACS does not tell ModalitiesInStudy
         rows = []
         for one in series:
-            keys = {"StudyInstanceUID": uid, "SeriesInstanceUID": one["SeriesInstanceUID"]}
+            keys, listed = {"StudyInstanceUID": uid, "SeriesInstanceUID": one["SeriesInstanceUID"]}, set[str]()
             for image in self._find("IMAGE", keys):
                 if any(image.get(name, value) != value for name, value in keys.items()):
                     raise _Refused("not_what_was_asked")
-                if not image.get("SOPInstanceUID"):
-                    continue
+                listed.add(image["SOPInstanceUID"])
                 rows.append({
                     "line": row.line, "study": layout.study_digest(self.config.name, uid), "study_uid": uid,
                     "series_uid": one["SeriesInstanceUID"], "sop_instance_uid": image["SOPInstanceUID"],
@@ -184,8 +201,15 @@ class _Resolver:
                     "patient_id": study.get("PatientID") or None,
                     "issuer": study.get("IssuerOfPatientID") or self.asked.issuer,
                 })
+            whole &= 0 < len(listed) >= _number(one, "SERIES")
         unique = {each["sop_instance_uid"]: each for each in rows}
-        return [{**each, "left_out": self.filters.why(each)} for each in unique.values()]
+        return [{**each, "left_out": self.filters.why(each)} for each in unique.values()], whole
+
+
+def _number(answer: Found, level: Level) -> int:
+    """Return how many there are below, where PACS says; else 0."""
+    told = answer.get(COUNTED[level], "")
+    return int(told) if told.isascii() and told.isdigit() else 0
 
 
 class Filters:

@@ -43,9 +43,10 @@ def settings(config: ProjectConfig) -> Retrieve:
 
 
 @contextmanager
-def opened(config: ProjectConfig) -> Iterator[Peer]:
-    """Yield the PACS of the project file. What comes in stands below a directory that goes away."""
-    with tempfile.TemporaryDirectory(prefix="tre-retrieve-") as folder:
+def opened(config: ProjectConfig, landing: ObjectStore | None = None) -> Iterator[Peer]:
+    """Yield the PACS of the project file. What comes in stands below a directory that goes away: of `landing`, where it
+    is given, so that images which a kill leaves half received lie in their own zone and the next start clears them."""
+    with landing.scratch() if landing else tempfile.TemporaryDirectory(prefix="tre-retrieve-") as folder:
         if settings(config).service == "dicomweb":
             from pipeline.retrieve import web
 
@@ -65,7 +66,8 @@ def retrieval_id(config: ProjectConfig, cohort: Cohort, attempt: int = 0) -> str
     """
     asked = settings(config)
     filters = json.dumps([asked.only.model_dump(mode="json"), config.eligibility.model_dump(
-        mode="json", include={"sop_classes", "study_dates"}), asked.service, asked.host, asked.called_ae, asked.url])
+        mode="json", include={"sop_classes", "study_dates"}), asked.service, asked.host, asked.called_ae, asked.url,
+        asked.nhs_numbers, asked.issuer])
     return layout.hashed("t", [config.name, attempt, filters, *cohorts.as_fields(cohort)])
 
 
@@ -125,10 +127,11 @@ def get(config: ProjectConfig, landing: ObjectStore, work: ObjectStore, retrieva
     left, wait, done = len(todo), None, Counter[str]()
     late: list[Study] = []
     if todo:
-        with opened(config) as peer:
+        with opened(config, landing) as peer:
             for digest, rows in track(todo, "retrieving", total=len(todo)):
                 wanted = [row["sop_instance_uid"] for row in rows if row["left_out"] is None]
-                study = Study(digest, rows, Receiver(landing, retrieval, digest, wanted, config.stage.max_object_bytes))
+                study = Study(digest, rows, Receiver(landing, retrieval, digest, rows[0]["study_uid"], wanted,
+                                                     config.stage.max_object_bytes))
                 study.receiver.recover()
                 wait = kind.may_ask() if study.receiver.lacking() else None
                 if wait:

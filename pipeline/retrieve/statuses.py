@@ -48,6 +48,7 @@ _TABLE: tuple[tuple[int, int, str, str], ...] = (
 NOT_ANSWERED = "No answer within the time that the project file gives"
 DROPPED = "The association was aborted or dropped before the last answer"
 NOT_OPENED = "No association: the PACS could not be reached, or rejected it"
+NOT_TRUSTED = "No connection: the certificate of the PACS, or ours, was not accepted"
 NOT_NEGOTIATED = "The PACS does not accept this service"
 
 

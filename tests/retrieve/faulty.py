@@ -7,13 +7,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any
 
 import retrieve_kit as kit
 from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
 
-from pipeline.retrieve.dimse import FIND, GET, MOVE, SYNTAXES
+from pipeline.retrieve.dimse import FIND, GET, MOVE, SYNTAXES, VERIFICATION
+from pipeline.retrieve.peer import COUNTED
 
 LEVELS = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
 
@@ -25,6 +27,10 @@ class Faulty:
     images: list[kit.Image]
     ignores: frozenset[str] = frozenset()       # keys it takes no notice of
     untold: frozenset[str] = frozenset()        # keys it does not return
+    most: dict[str, int] = field(default_factory=dict)      # level → answers after which it stops and says success
+    counts: bool = False                        # it tells how many series and instances there are
+    named: str | None = None                    # what it calls each study, series or instance, in place of its UID
+    endless: bool = False                       # it answers the same instances again and again
     withheld: frozenset[str] = frozenset()      # instances it never sends
     drops: int | None = None                    # how many instances it sends before it aborts, once
     at: dict[int, Any] = field(default_factory=dict)    # called before it sends the nth instance
@@ -48,11 +54,14 @@ class Faulty:
         self.asked.append(("find", level, 0))
         time.sleep(self.silent)
         answered = set()
-        for one in self.images:
+        for one in cycle(self.images) if self.endless and level == "IMAGE" else self.images:
             ds = one.dataset
-            if not self._matches(ds, asked) or getattr(ds, LEVELS[level]) in answered:
+            own = getattr(ds, LEVELS[level])
+            if not self._matches(ds, asked) or (own in answered and not self.endless):
                 continue
-            answered.add(getattr(ds, LEVELS[level]))
+            if len(answered) >= self.most.get(level, 1000):
+                break
+            answered.add(own)
             if event.is_cancelled:
                 yield 0xFE00, None
                 return
@@ -64,6 +73,12 @@ class Faulty:
                     answer.ModalitiesInStudy = sorted({each.Modality for each in study})
                 elif element.keyword in ds:
                     answer[element.keyword] = ds[element.keyword]
+            if self.counts and level != "IMAGE":
+                below = {getattr(each.dataset, LEVELS["SERIES" if level == "STUDY" else "IMAGE"])
+                         for each in self.images if getattr(each.dataset, LEVELS[level]) == own}
+                setattr(answer, COUNTED[level], str(len(below)))
+            if self.named is not None:
+                setattr(answer, LEVELS[level], self.named)
             for name in self.untold & {element.keyword for element in answer}:
                 delattr(answer, name)
             yield 0xFF00, answer
@@ -160,7 +175,7 @@ def serving(images: list[kit.Image], **faults: Any) -> Iterator[Faulty]:
     made = Faulty(images, **faults)
     made.receive = made.receive or kit.free_ports(1)[0]
     ae = AE(ae_title="PACS")
-    for uid in (FIND, GET, MOVE):
+    for uid in (VERIFICATION, FIND, GET, MOVE):
         ae.add_supported_context(uid)
     for one in AllStoragePresentationContexts:
         ae.add_supported_context(one.abstract_syntax, list(SYNTAXES), scu_role=True, scp_role=True)

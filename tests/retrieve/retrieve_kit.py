@@ -93,6 +93,13 @@ def image(kind: str = "mammogram", **options: Any) -> Image:
     return Image(data, ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID)
 
 
+def written(ds: pydicom.Dataset) -> Image:
+    """The image that a data set is."""
+    out = DicomBytesIO()
+    ds.save_as(out)
+    return Image(out.getvalue(), ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID)
+
+
 @dataclass(frozen=True)
 class Shelf:
     """What a PACS holds: two people, three studies, one of them with a dose report beside its images."""

@@ -31,15 +31,16 @@ class Authority:
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self._write(name, self._key, self._signed(name, self._key, authority=True))
 
-    def issue(self, name: str, expired: bool = False) -> None:
+    def issue(self, name: str, expired: bool = False, address: str = "127.0.0.1") -> None:
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        self._write(name, key, self._signed(name, key, expired=expired))
+        self._write(name, key, self._signed(name, key, expired=expired, address=address))
 
-    def _signed(self, name: str, key: Any, *, authority: bool = False, expired: bool = False) -> x509.Certificate:
+    def _signed(self, name: str, key: Any, *, authority: bool = False, expired: bool = False,
+                address: str = "127.0.0.1") -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.name)])
-        here_ = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        here_ = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
         return (x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
                 .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=9))
                 .not_valid_after(now + datetime.timedelta(days=-1 if expired else 9))

@@ -130,21 +130,11 @@ def test_one_instance_with_other_bytes_is_kept_beside_the_first_and_staging_call
 ) -> None:
     other = shelf.of("ACC1")[0].dataset
     other.KVP = "99"
-    changed = kit.Image(b"", other.StudyInstanceUID, other.SeriesInstanceUID, other.SOPInstanceUID)
-    object.__setattr__(changed, "data", _written(other))
-    with serving(shelf.images, stranger=changed) as pacs:
+    with serving(shelf.images, stranger=kit.written(other)) as pacs:
         asked = by_accession(kit.config(tmp_path, **options(pacs)))
         asked.fetch()
     assert (asked.document["state"], asked.document["conflicting"], asked.landed()) == ("complete", 1, 6)
     assert steps.stage(asked.made)["counts"]["conflict/same_uid_other_bytes"] == 2
-
-
-def _written(ds: Any) -> bytes:
-    from io import BytesIO
-
-    out = BytesIO()
-    ds.save_as(out)
-    return out.getvalue()
 
 
 @pytest.mark.parametrize("service", ["c-get", "c-move"])
