@@ -113,7 +113,8 @@ class Listener:
             time.sleep(0.05)
             return
         answer = self._at_the_door(address[0])
-        if answer and not self._refusers.acquire(timeout=1):
+        # Senders that are one too many shall hear it; who is not listed never makes them wait.
+        if answer and not self._refusers.acquire(timeout=0 if answer == NO_REASON else 1):
             self.counts.add("connections_ended_total", "not_told")
             sock.close()
             return

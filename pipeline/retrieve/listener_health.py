@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
+AT_ONCE = 16
 HELP = {
     "associations_accepted_total": "associations that were accepted",
     "connections_ended_total": "connections, by how they ended: of accepted associations and of all others",
@@ -53,6 +55,28 @@ def metrics(counts: Counts, gauges: dict[str, float]) -> str:
     return "\n".join(lines) + "\n"
 
 
+class _Server(ThreadingHTTPServer):
+    """Answers so many at a time and hangs up on the others: threads are for images."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._free = threading.BoundedSemaphore(AT_ONCE)
+        super().__init__(address, handler)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        return self._free.acquire(blocking=False)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: it hung up while it was answered."""
+
+
 @contextmanager
 def served(address: tuple[str, int], state: Callable[[], str], text: Callable[[], str]) -> Iterator[int]:
     """Answer /healthz (200 where `state` is `ok`, else 503) and /metrics; yield the port. Raises OSError."""
@@ -80,8 +104,7 @@ def served(address: tuple[str, int], state: Callable[[], str], text: Callable[[]
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(address, Handler) as server:
-        server.daemon_threads = True
+    with _Server(address, Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield server.server_address[1]

@@ -12,7 +12,7 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,6 +25,7 @@ from pipeline.storage.local import LocalStore
 EACH = 8 << 20      # bytes of one object between two looks at the room that is left
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OLD = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -123,10 +124,9 @@ class Spool:
             above, _, name = layout.received(incoming.digest()).rpartition("/")
             at = self._directory(above)
             try:
-                with self._naming:
-                    new = not _holds(name, at, incoming.size)
-                    if new:
-                        os.rename(incoming.name, name, src_dir_fd=self._scratch, dst_dir_fd=at)
+                new = not self._name(incoming, name, at, lambda: _is_there(name, at))
+                if not new and not _holds(name, at, incoming.digest()):
+                    new = not self._name(incoming, name, at, lambda: False)
                 os.fsync(at)        # also where it was there: whoever named it may not have got this far
             finally:
                 os.close(at)
@@ -136,26 +136,47 @@ class Spool:
             raise
         return new
 
+    def _name(self, incoming: Incoming, name: str, at: int, there: Callable[[], bool]) -> bool:
+        """Give a file its name where nothing is there; return whether something was."""
+        with self._naming:
+            if there():
+                return True
+            os.rename(incoming.name, name, src_dir_fd=self._scratch, dst_dir_fd=at)
+            return False
+
     def _directory(self, names: str) -> int:
-        """Open a directory below landing, made and durable."""
+        """Open a directory below landing, made and durable; made again where somebody moved it away."""
         path = self._root / names
-        if names not in self._made:
-            with self._making:
-                path.parent.mkdir(mode=0o750, exist_ok=True)
-                path.mkdir(mode=0o750, exist_ok=True)
-                for above in (self._root, path.parent):
-                    at = os.open(above, _DIRECTORY)
-                    try:
-                        os.fsync(at)
-                    finally:
-                        os.close(at)
-                self._made.add(names)
+        if names in self._made:
+            with suppress(FileNotFoundError):
+                return os.open(path, _DIRECTORY)
+        with self._making:
+            path.parent.mkdir(mode=0o750, exist_ok=True)
+            path.mkdir(mode=0o750, exist_ok=True)
+            for above in (self._root, path.parent):
+                at = os.open(above, _DIRECTORY)
+                try:
+                    os.fsync(at)
+                finally:
+                    os.close(at)
+            self._made.add(names)
         return os.open(path, _DIRECTORY)
 
 
-def _holds(name: str, at: int, size: int) -> bool:
+def _is_there(name: str, at: int) -> bool:
     try:
-        found = os.stat(name, dir_fd=at, follow_symlinks=False)
+        return stat.S_ISREG(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode)
     except FileNotFoundError:
         return False
-    return stat.S_ISREG(found.st_mode) and found.st_size == size
+
+
+def _holds(name: str, at: int, sha256: str) -> bool:
+    """Tell whether a file holds the bytes of this digest, durable: then nothing needs to be written again."""
+    try:
+        with os.fdopen(os.open(name, _OLD, dir_fd=at), "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                return False
+            os.fsync(file.fileno())
+            return True
+    except OSError:     # it cannot be read: it is as good as not there
+        return False
