@@ -26,7 +26,7 @@ GIB = 1024**3
 EXAMPLES = examples(
     "tre doctor                                  this machine, for the demo with its S3 server",
     "tre doctor --store file                     this machine, for zones on its own disk",
-    "tre doctor PROJECT.toml                     and this project: file, key, recipes, people, stores",
+    "tre doctor PROJECT.toml                     and this project: file, key, recipes, people, stores, PACS",
 )
 ZONES = ("landing", "work", "candidate", "release")
 NEEDED = ("apache-airflow", "pydicom", "deid", "great-expectations", "boto3", "pyarrow", "duckdb")
@@ -73,7 +73,7 @@ def machine(at: Path, store: str) -> Iterator[Check]:
     )
     yield _packages()
     yield _xattr(at, store)
-    yield _amount("disk", shutil.disk_usage(_existing(at)).free, 2 * GIB, 5 * GIB, "Free some space, or give --at.")
+    yield _amount("disk", shutil.disk_usage(existing(at)).free, 2 * GIB, 5 * GIB, "Free some space, or give --at.")
     yield _amount("memory", _memory(), GIB, 3 * GIB, "Close other programs: Airflow alone takes about 1 GB.")
     yield _ports()
 
@@ -102,7 +102,7 @@ def _packages() -> Check:
 
 def _xattr(at: Path, store: str) -> Check:
     try:
-        with tempfile.NamedTemporaryFile(dir=_existing(at), prefix=".tre-doctor-") as file:
+        with tempfile.NamedTemporaryFile(dir=existing(at), prefix=".tre-doctor-") as file:
             os.setxattr(file.name, "user.tre.doctor", b"1")
         return Check("user extended attributes", "pass", "the disk keeps them")
     except (OSError, AttributeError):
@@ -141,14 +141,14 @@ def _ports() -> Check:
             one.close()
 
 
-def _existing(at: Path) -> Path:
+def existing(at: Path) -> Path:
     """Return `at`, or its nearest parent that is there."""
     at = at.absolute()
     return next(p for p in (at, *at.parents) if p.is_dir())
 
 
 def of_project(path: Path) -> Iterator[Check]:
-    """Yield what is found of a project: its file, key, recipes, people, crosswalk and stores, each on its own."""
+    """Yield what is found of a project: its file, key, recipes, people, crosswalk, stores and PACS, each on its own."""
     from pipeline import config as files
 
     try:
@@ -165,6 +165,12 @@ def of_project(path: Path) -> Iterator[Check]:
         yield _reader(config)
     for zone in ZONES:
         yield _said(f"zone {zone}", _zone, config, zone)
+    from pipeline.cli import doctor_pacs
+
+    if config.retrieve:
+        yield from doctor_pacs.of_retrieve(config, config.retrieve)
+    if config.listen:
+        yield from doctor_pacs.of_listen(config, config.listen)
 
 
 def ready(config: ProjectConfig) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from pipeline import layout
-from pipeline.errors import LeaseHeld, NotFound, PacsUnreachable
+from pipeline.errors import LeaseHeld, NotFound, PacsUnreachable, ProjectFileError
 from pipeline.sections import Retrieve
 from pipeline.storage import ObjectStore, lease
 
@@ -40,7 +40,6 @@ class Kindness:
 
     def __init__(self, config: Retrieve, work: ObjectStore, project: str) -> None:
         self._config, self._work, self._project = config, work, project
-        self._quiet = [_hours(text) for text in config.quiet_hours]
 
     def may_ask(self) -> Wait | None:
         """Take a token and return None, or say how long to wait. Raises PacsUnreachable after too many pauses."""
@@ -87,14 +86,7 @@ class Kindness:
 
     def quiet(self, now: datetime) -> float:
         """Return for how many seconds from now the quiet hours last; 0 outside them."""
-        local = now.astimezone(ZoneInfo(self._config.timezone))
-        end = local
-        for _ in range(2 * len(self._quiet) + 1):      # one may begin where another ends
-            until = max((_until(end, *hours) for hours in self._quiet), default=end)
-            if until <= end:
-                break
-            end = until
-        return max(0.0, (end - local).total_seconds())
+        return quiet(self._config, now)
 
     def shown(self) -> dict[str, Any]:
         """Return the state for people to see, waits in seconds; nothing is changed."""
@@ -128,6 +120,23 @@ class Kindness:
             return {**fresh, **json.loads(self._work.read(layout.pacs_state(self._project)))}
         except NotFound:
             return fresh
+
+
+def quiet(config: Retrieve, now: datetime) -> float:
+    """Return for how many seconds from now the quiet hours of a project last; 0 outside them. Raises ProjectFileError."""
+    spans = [_hours(text) for text in config.quiet_hours]
+    try:
+        local = now.astimezone(ZoneInfo(config.timezone))
+    except (OSError, ValueError, KeyError):
+        raise ProjectFileError("The timezone in [retrieve] is not known here.",
+                               hint="Write it as Europe/London is written.") from None
+    end = local
+    for _ in range(2 * len(spans) + 1):     # one may begin where another ends
+        until = max((_until(end, *hours) for hours in spans), default=end)
+        if until <= end:
+            break
+        end = until
+    return max(0.0, (end - local).total_seconds())
 
 
 def _hours(text: str) -> tuple[frozenset[int], timedelta, timedelta]:
