@@ -16,18 +16,19 @@ from airflow.sdk import task as airflow_task
 from tre_tasks import run_step
 
 from pipeline.config import ProjectConfig
-from pipeline.errors import UsageError
+from pipeline.errors import RetrievalIncomplete, UsageError
 
 POOL = "tre_pacs"       # associations of all projects together
 WAITS: dict[str, Any] = {"mode": "reschedule", "poke_interval": 60.0, "timeout": timedelta(days=7), "pool": POOL}
+HINT = "`tre retrieve status`, and again.csv and rows.parquet of this retrieval in the work zone, tell what and why."
 DOC = """
 ### Retrieve
 Asks the PACS of the project file for one study date, or for a cohort file: writes down which instances PACS owes
 (**find**), has them sent to landing (**fetch**), and says of every study whether it is complete, partial or failed
-(**reconcile**). By cron it asks for the study date some days before the run's own (`lag_days`), so a backfill over
-dates retrieves the studies of those dates. By hand, give **cohort**, the name of a file in the project's folder of
-cohorts, or **study_date**. What has landed is not asked for again; **attempt** 1, 2 … asks PACS anew what it has. Never
-type a name or a number of a person into Airflow.
+(**reconcile**, which fails where anything is lacking). By cron it asks for the study date some days before the run's
+own (`lag_days`), so a backfill over dates retrieves the studies of those dates. By hand, give **cohort**, the name of a
+file in the project's folder of cohorts, or **study_date**. What has landed is not asked for again; **attempt** 1, 2 …
+asks PACS anew what it has. Never type a name or a number of a person into Airflow.
 """
 
 
@@ -61,7 +62,11 @@ def retrieve_dag(project: ProjectConfig, new_dag: Callable[..., DAG]) -> DAG:
 
         @airflow_task(multiple_outputs=False)
         def reconcile(found: dict[str, Any]) -> dict[str, Any]:
-            return run_step("reconcile", file, found["retrieval"])
+            result = run_step("reconcile", file, found["retrieval"])
+            refused = result["rows"].get("refused", 0)
+            if result["again"] or refused:      # a run that lacks something is not green
+                raise RetrievalIncomplete(f"Not whole: {result['again']} studies, rows; {refused} refused.", hint=HINT)
+            return result
 
         found = find()
         fetch.partial(found=found).expand(group=list(range(groups))) >> reconcile(found)

@@ -123,7 +123,7 @@ class Kindness:
 
 
 def quiet(config: Retrieve, now: datetime) -> float:
-    """Return for how many seconds from now the quiet hours of a project last; 0 outside them. Raises ProjectFileError."""
+    """Return for how many seconds from now the quiet hours of a project last, else 0. Raises ProjectFileError."""
     spans = [_hours(text) for text in config.quiet_hours]
     try:
         local = now.astimezone(ZoneInfo(config.timezone))

@@ -24,12 +24,14 @@ def ran(inside: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) ->
     root, shelf = tmp_path_factory.mktemp("asking"), kit.Shelf.made()
     (root / "cohorts").mkdir()
     (root / "cohorts" / "first.csv").write_text("accession_number\nACC1\n")
+    (root / "cohorts" / "second.csv").write_text("accession_number\nACC3\nACC?\n")
     with serving(shelf.images) as pacs:
         kit.project_file(root, **options(pacs, scheduled_modality="MG", schedule="30 19 * * *", associations=2))
         steps = [
             {"dag": NAME, "conf": {"cohort": "first.csv"}},
             {"dag": NAME, "conf": {"study_date": "2021-03-02"}},
             {"dag": NAME},
+            {"dag": NAME, "conf": {"cohort": "second.csv"}},
         ]
         done = inside("runs", env={"TRE_PROJECTS_DIR": str(root)}, steps=steps)
     return {"runs": done.result, "log": done.log, "root": root, "shelf": shelf}
@@ -47,7 +49,7 @@ def test_a_cohort_file_ends_in_landing_and_reconciled(ran: dict[str, Any]) -> No
 def test_a_study_date_asks_for_the_project_s_modality(ran: dict[str, Any]) -> None:
     (result,) = [value for task, key, value in ran["runs"][1]["xcoms"] if task == "reconcile" and key == "return_value"]
     assert result["owed"] == 2, "the mammograms of that day, and not the CT of another person"
-    assert len(list((ran["root"] / "landing").rglob("*.dcm"))) == 7
+    assert len(list((ran["root"] / "landing" / "retrieved" / result["retrieval"]).rglob("*.dcm"))) == 2
 
 
 def test_by_hand_a_run_says_what_it_is_of(ran: dict[str, Any]) -> None:
@@ -55,10 +57,16 @@ def test_by_hand_a_run_says_what_it_is_of(ran: dict[str, Any]) -> None:
     assert ran["runs"][2]["tasks"]["find"][0] == "failed"
 
 
+def test_a_run_that_lacks_something_is_not_green(ran: dict[str, Any]) -> None:
+    run = ran["runs"][3]
+    assert (run["state"], run["tasks"]["reconcile"][0]) == ("failed", "failed")
+    assert run["tasks"]["fetch[0]"][0] == "success", "what could be had has landed"
+
+
 def test_nothing_of_a_patient_is_in_airflow(ran: dict[str, Any]) -> None:
     said = repr(ran["runs"]) + ran["log"]
     first = ran["shelf"].images[0]
-    for word in ("ACC1", "LID1001", "QUILL", first.sop, first.study):
+    for word in ("ACC1", "ACC3", "LID1001", "QUILL", first.sop, first.study):
         assert word not in said
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import retrieve_kit as kit
 from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
+from pynetdicom.transport import ThreadedAssociationServer
 
 from pipeline.retrieve.dimse import FIND, GET, MOVE, SYNTAXES, VERIFICATION
 from pipeline.retrieve.peer import COUNTED
@@ -55,7 +56,7 @@ class Faulty:
         time.sleep(self.silent)
         answered = set()
         for one in cycle(self.images) if self.endless and level == "IMAGE" else self.images:
-            ds = one.dataset
+            ds = one.head
             own = getattr(ds, LEVELS[level])
             if not self._matches(ds, asked) or (own in answered and not self.endless):
                 continue
@@ -69,13 +70,13 @@ class Faulty:
             answer.QueryRetrieveLevel = level
             for element in asked:
                 if element.keyword == "ModalitiesInStudy":
-                    study = [each.dataset for each in self.images if each.study == one.study]
+                    study = [each.head for each in self.images if each.study == one.study]
                     answer.ModalitiesInStudy = sorted({each.Modality for each in study})
                 elif element.keyword in ds:
                     answer[element.keyword] = ds[element.keyword]
             if self.counts and level != "IMAGE":
-                below = {getattr(each.dataset, LEVELS["SERIES" if level == "STUDY" else "IMAGE"])
-                         for each in self.images if getattr(each.dataset, LEVELS[level]) == own}
+                below = {getattr(each.head, LEVELS["SERIES" if level == "STUDY" else "IMAGE"])
+                         for each in self.images if getattr(each.head, LEVELS[level]) == own}
                 setattr(answer, COUNTED[level], str(len(below)))
             if self.named is not None:
                 setattr(answer, LEVELS[level], self.named)
@@ -89,7 +90,7 @@ class Faulty:
             if not value or name in self.ignores or name in ("QueryRetrieveLevel", "IssuerOfPatientID"):
                 continue
             if name == "ModalitiesInStudy":
-                modalities = {each.dataset.Modality for each in self.images if each.study == ds.StudyInstanceUID}
+                modalities = {each.head.Modality for each in self.images if each.study == ds.StudyInstanceUID}
                 if value not in modalities:
                     return False
             elif name == "StudyDate":
@@ -108,7 +109,7 @@ class Faulty:
         uids = asked.get("SOPInstanceUID") or []
         number = 1 if isinstance(uids, str) else len(uids)
         self.asked.append((service, asked.QueryRetrieveLevel, number))
-        found = [one for one in self.images if self._matches(one.dataset, asked) and one.sop not in self.withheld]
+        found = [one for one in self.images if self._matches(one.head, asked) and one.sop not in self.withheld]
         if self.twice:
             found = [each for one in found for each in (one, one)]
         return found + ([self.stranger] if self.stranger else [])
@@ -183,8 +184,10 @@ def serving(images: list[kit.Image], **faults: Any) -> Iterator[Faulty]:
         ae.require_calling_aet = ["NOBODY"]
     handlers = [(evt.EVT_ACCEPTED, made.opened.append), (evt.EVT_C_FIND, made.find), (evt.EVT_C_GET, made.get),
                 (evt.EVT_C_MOVE, made.move)]
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers,
-                             ssl_context=made.tls[0] if made.tls else None)
+    server = ae.make_server(("127.0.0.1", 0), evt_handlers=handlers, ssl_context=made.tls[0] if made.tls else None,
+                            server_class=ThreadedAssociationServer)
+    ae._servers.append(server)      # as start_server does, which looks twice a second whether it is to stop
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     made.port = server.socket.getsockname()[1]
     try:
         yield made

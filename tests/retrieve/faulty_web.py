@@ -44,7 +44,7 @@ class FaultyWeb:
         level = LEVELS[path[-1]]
         found, seen = [], set()
         for one in self.images:
-            ds = one.dataset
+            ds = one.head
             if any(str(ds[LEVELS[name]].value) != uid for name, uid in inside.items() if uid not in LEVELS):
                 continue
             if any(str(ds.get(key, "")) not in wanted for key, wanted in query.items() if key in (

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,13 @@ class Image:
 
     @property
     def dataset(self) -> pydicom.Dataset:
+        """All of it, anew each time: it may be changed."""
         return pydicom.dcmread(DicomBytesIO(self.data))
+
+    @cached_property
+    def head(self) -> pydicom.Dataset:
+        """Without its pixels, read once: to be looked at only."""
+        return pydicom.dcmread(DicomBytesIO(self.data), stop_before_pixels=True)
 
 
 def image(kind: str = "mammogram", **options: Any) -> Image:
@@ -118,7 +125,7 @@ class Shelf:
         return cls(found)
 
     def of(self, accession: str) -> list[Image]:
-        return [one for one in self.images if one.dataset.AccessionNumber == accession]
+        return [one for one in self.images if one.head.AccessionNumber == accession]
 
     def study(self, accession: str) -> str:
         return self.of(accession)[0].study

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,10 +18,11 @@ from hypothesis import strategies as st
 
 from pipeline import config, layout, steps
 from pipeline.dicom.inspect import inspect
-from pipeline.errors import CohortRefused, PacsUnreachable
+from pipeline.errors import CohortRefused, PacsUnreachable, StoreUnreachable
 from pipeline.ledger.ledger import summary
 from pipeline.retrieve.cohort import COLUMNS
 from pipeline.storage import open_store, tables
+from pipeline.storage.base import disk_full
 from pipeline.storage.local import LocalStore
 
 pytestmark = pytest.mark.integration
@@ -296,13 +298,34 @@ def test_after_a_kill_nothing_that_landed_is_asked_for_again(shelf: kit.Shelf, t
         file = kit.project_file(tmp_path, **options(pacs))
         asked = by_accession(config.load(file))
         pacs.at = {3: kill}
-        running.append(subprocess.Popen([sys.executable, "-c", KILLED, str(file), asked.id]))
+        (tmp_path / "tmp").mkdir()
+        running.append(subprocess.Popen([sys.executable, "-c", KILLED, str(file), asked.id],
+                                        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")}))
         assert running[0].wait(60) == -9
+        assert list((tmp_path / "tmp").iterdir()) == [], "no image is left where the machine keeps what is temporary"
         assert (asked.landed(), asked.documents()) == (3, [])
         pacs.at, before = {}, len(pacs.asked)
         assert asked.fetch()["ended"] == {"complete": 1}
         assert sum(max(entry[2], 1) for entry in pacs.asked[before:]) == 2
     assert (asked.landed(), asked.document["repeated"], asked.document["missing"]) == (5, 0, 0)
+    assert not list((tmp_path / "landing").glob(".tre-*")), "what the killed one had begun is cleared away"
+
+
+@pytest.mark.parametrize("service", ["c-get", "c-move"])
+def test_a_disk_without_room_here_is_not_the_pacs_s_fault(
+    service: str, shelf: kit.Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise disk_full("landing")
+
+    with serving(shelf.images) as pacs:
+        asked = by_accession(kit.config(tmp_path, **options(pacs, service)))
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalStore, "adopt", full)
+            with pytest.raises(StoreUnreachable):
+                asked.fetch()
+        assert asked.documents() == [] and len([one for one in pacs.asked if one[0] != "find"]) == 1
+        assert asked.fetch()["ended"] == {"complete": 1}
     assert asked.fetch() == {"retrieval": asked.id, "ended": {}, "left": 0, "wait_seconds": 0.0, "why": None}
 
 
@@ -343,7 +366,7 @@ def test_no_more_studies_an_hour_than_allowed(shelf: kit.Shelf, tmp_path: Path, 
 def test_whatever_goes_wrong_every_instance_is_landed_or_missing_and_never_both(
     data: st.DataObject, shelf: kit.Shelf
 ) -> None:
-    owed = {one.sop for one in shelf.images if one.dataset.PatientID == "LID1001"}
+    owed = {one.sop for one in shelf.images if one.head.PatientID == "LID1001"}
     withheld = data.draw(st.sets(st.sampled_from(sorted(owed))))
     drops = data.draw(st.none() | st.integers(0, 6))
     twice, unasked = data.draw(st.booleans()), data.draw(st.sampled_from([None, shelf.of("ACC2")[0]]))

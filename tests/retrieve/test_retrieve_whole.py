@@ -41,7 +41,7 @@ def test_dose_reports_alone_fill_the_catalogue(tmp_path: Path, monkeypatch: pyte
     create_key(tmp_path / "keys", "demo-screening")
     images = images_of(tmp_path / "landing")
     shutil.rmtree(tmp_path / "landing")
-    reports = {one.sop for one in images if one.dataset.SOPClassUID == "1.2.840.10008.5.1.4.1.1.88.67"}
+    reports = {one.sop for one in images if one.head.SOPClassUID == "1.2.840.10008.5.1.4.1.1.88.67"}
     assert 0 < len(reports) < len(images)
     studies = sorted({one.study for one in images})
     (tmp_path / "cohort.csv").write_text("study_instance_uid\n" + "\n".join(studies) + "\n")
