@@ -143,7 +143,7 @@ REASONS: dict[Reason, tuple[Status, str]] = {
     R.PIXELS_NEED_CLEANING: (S.QUARANTINED, "The pixels may hold burned-in text, and no rule of the plan cleans them."),
     R.PIXELS_NOT_READ: (S.QUARANTINED, "The pixels must be read for text first: [deidentify.pixels] ocr, extra `ocr`."),
     R.TEXT_IN_PIXELS: (S.QUARANTINED, "Text was found in the pixels, outside what a rule paints over."),
-    R.CODEC_MISSING: (S.QUARANTINED, "Pixels must be decoded; no decoder is installed (JPEG Lossless, 12-bit JPEG)."),
+    R.CODEC_MISSING: (S.QUARANTINED, "Pixels must be decoded; none is installed (python-gdcm: JPEG Lossless)."),
     R.PIXEL_STREAM_UNSAFE: (S.QUARANTINED, "A compressed frame holds comments, application data or bytes after it."),
     R.PIXEL_GEOMETRY: (S.QUARANTINED, "Pixel data is not as long as rows, columns, frames, samples and bits say."),
     R.OVERLAY_IN_PIXELS: (S.QUARANTINED, "Bits above the stored ones are used: an overlay may hide there."),

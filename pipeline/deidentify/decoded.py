@@ -1,4 +1,4 @@
-"""Encapsulated frames decoded one at a time by pydicom's plugins (openjpeg, pyjpegls, RLE, Pillow's libjpeg).
+"""Encapsulated frames decoded one at a time by pydicom's plugins (`pipeline.dicom.codecs` says by which).
 
 Colours are left as the decoder gives them, so that samples are those that any other reader of the file would see. Each
 stream's own size is checked before it is decoded: a header that promises less than the stream holds is refused.
@@ -14,12 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.deidentify.pixel_header import PIXEL_DATA, Geometry
+from pipeline.dicom.codecs import can_decode, options
 from pipeline.model import Reason, Refusal
 
 # What pydicom calls colours after a decoder that left them alone, and how they may be written
 PHOTOMETRIC = {"YBR_FULL_422": "YBR_FULL", "YBR_ICT": "RGB", "YBR_RCT": "RGB"}
-
-JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 
 
 class Frame(NamedTuple):
@@ -29,22 +28,12 @@ class Frame(NamedTuple):
     photometric: str
 
 
-def can_decode(syntax: str) -> bool:
-    """Whether a decoder for the transfer syntax is installed."""
-    from pydicom.pixels import get_decoder
-
-    try:
-        return bool(get_decoder(syntax).is_available)
-    except NotImplementedError:
-        return False
-
-
 def decode(syntax: str, stream: bytes, shape: Geometry) -> Frame:
     """Decode one frame. Raises Refusal: no decoder is installed, or none could read it."""
     from pydicom.encaps import encapsulate
     from pydicom.pixels import get_decoder
 
-    if not can_decode(syntax) or (syntax == JPEG_EXTENDED and shape.stored > 8):       # Pillow reads 8 bits of it
+    if not can_decode(syntax, shape.stored):
         raise Refusal(Reason.CODEC_MISSING, 0x00020010)
     logging.getLogger("pydicom").propagate = False      # it writes out what a decoder says of a stream
     try:
@@ -55,8 +44,8 @@ def decode(syntax: str, stream: bytes, shape: Geometry) -> Frame:
                 encapsulate([stream], has_bot=False), index=0, raw=True, number_of_frames=1, rows=shape.rows,
                 columns=shape.columns, samples_per_pixel=shape.samples, bits_allocated=shape.allocated,
                 bits_stored=shape.stored, pixel_representation=int(shape.signed),
-                photometric_interpretation=shape.photometric, planar_configuration=int(shape.planar),
-                pixel_keyword="PixelData")
+                photometric_interpretation=shape.photometric, pixel_keyword="PixelData",
+                **options(syntax))
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 - whatever a decoder stumbles over

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.deidentify.pixel_rules import Box
+from pipeline.dicom.codecs import options
 
 TILE, OVERLAP = 736, 96         # pixels; the detector's own size, and more than a line of most text is high
 WHOLE = 1024                    # a frame is looked at whole at this size
@@ -169,7 +170,7 @@ def _frame(path: Path, header: Any, n: int) -> Any:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")     # pydicom's warnings quote values
-        frame = pixel_array(path, index=n)
+        frame = pixel_array(path, index=n, **options(header.file_meta.TransferSyntaxUID))
         return apply_color_lut(frame, header) if header.PhotometricInterpretation == "PALETTE COLOR" else frame
 
 

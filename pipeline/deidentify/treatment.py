@@ -77,8 +77,6 @@ def _paint(fd: int, source: Scan, shape: Geometry, mask: Mask, treated: Treated)
         return
     if shape.allocated < 8:         # bits in frames that each end with a byte: no reader agrees with another
         raise Refusal(Reason.UNSUPPORTED_STRUCTURE, 0x00280100)
-    if not decoded.can_decode(source.transfer_syntax):
-        raise Refusal(Reason.CODEC_MISSING, 0x00020010)
     pixel_bytes = shape.samples * (shape.allocated // 8)
     streams = frame_streams(fd, source, shape.frames, (shape.rows, shape.columns), pixel_bytes)
     frames = decoded.frames(source.transfer_syntax, streams, shape)

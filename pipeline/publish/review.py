@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.dicom.codecs import options
 from pipeline.publish.pages import render
 
 FRAMES = 4              # shown of one instance, evenly from the first to the last
@@ -110,8 +111,9 @@ def _pictures(data_set: Any, data: bytes) -> tuple[list[str], str]:
         some = sorted({round(n * (frames - 1) / (FRAMES - 1)) for n in range(FRAMES)})
         if data_set.Rows * data_set.Columns * data_set.get("SamplesPerPixel", 1) * 4 > LARGEST:
             raise ValueError
-        pictures = [_png(pixel_array(io.BytesIO(data), index=n), str(data_set.get("PhotometricInterpretation", "")))
-                    for n in some]
+        how = options(data_set.file_meta.TransferSyntaxUID)
+        pictures = [_png(pixel_array(io.BytesIO(data), index=n, **how),
+                         str(data_set.get("PhotometricInterpretation", ""))) for n in some]
     except Exception as error:  # noqa: BLE001 - whatever a codec stumbles over: the reviewer is told
         return [], f"The pixels cannot be decoded here ({type(error).__name__}). Look at them with another viewer."
     left = "" if len(pictures) == frames else f"{len(pictures)} of {frames:,} frames: " + ", ".join(

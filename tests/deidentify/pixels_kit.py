@@ -18,6 +18,7 @@ from pipeline.deidentify.engine import Rewritten, rewrite
 from pipeline.deidentify.linter import read
 from pipeline.deidentify.pixel_policy import Policy
 from pipeline.deidentify.plan import Plan, compile_rules
+from pipeline.dicom.codecs import options
 
 ULTRASOUND, CAPTURE = "1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.7"
 READS = Policy(ocr=True, installed=True)
@@ -98,6 +99,6 @@ def decoded(path: Path) -> tuple[Any, dict[str, Any]]:
     from pydicom.pixels import pixel_array
 
     ds = pydicom.dcmread(path, stop_before_pixels=True)
-    whole = pixel_array(path, raw=True)
+    whole = pixel_array(path, raw=True, **options(ds.file_meta.TransferSyntaxUID))
     return whole.reshape(-1, ds.Rows, ds.Columns, *((3,) if ds.SamplesPerPixel == 3 else ())), {
         "photometric": ds.PhotometricInterpretation}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections import Counter
@@ -12,17 +13,20 @@ import numpy as np
 import pydicom
 import pytest
 from pixels_kit import dataset, decoded, encapsulated, plan, run
+from pydicom.pixels import get_decoder
 from pydicom.uid import ExplicitVRLittleEndian
 from test_engine import MG
 from test_engine import run as run_shipped
 
-from pipeline.deidentify.decoded import can_decode
+from pipeline.dicom.codecs import can_decode
 from pipeline.model import Reason, Refusal
 from pipeline.synthetic import files
 from pipeline.synthetic.bundled import bundled
+from tests.helpers.jpeg_lossless import encode
 
 BOX = ("LABEL top left", "contains Modality US", "coordinates 3,2,20,9")
-RLE, JPEG, JPEG_LS, J2K = (f"1.2.840.10008.1.2.{n}" for n in ("5", "4.50", "4.80", "4.90"))
+RLE, JPEG, JPEG_LS, J2K, EXTENDED, LOSSLESS, SV1 = (
+    f"1.2.840.10008.1.2.{n}" for n in ("5", "4.50", "4.80", "4.90", "4.51", "4.57", "4.70"))
 CORPUS = Path(os.environ.get("TRE_CORPUS") or Path(__file__).parents[2].parent / "shared" / "corpus")
 
 
@@ -122,13 +126,90 @@ def test_what_stands_beside_the_image_in_a_stream_does_not_come_out(tmp_path: Pa
         assert b"QUILL" not in (tmp_path / "out.dcm").read_bytes()
 
 
-def test_a_codec_that_is_not_installed(tmp_path: Path) -> None:
-    assert not can_decode("1.2.840.10008.1.2.4.70")
+@pytest.mark.parametrize("syntax", [SV1, EXTENDED])
+def test_a_codec_that_is_not_installed(syntax: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert can_decode(SV1, 12) and can_decode(EXTENDED, 12) and can_decode(EXTENDED, 8)
+    for known in (SV1, EXTENDED):
+        monkeypatch.delitem(get_decoder(known)._available, "tre-gdcm")
+    assert not can_decode(SV1, 12) and not can_decode(EXTENDED, 12) and can_decode(EXTENDED, 8)
     with pytest.raises(Refusal) as caught:
-        run(encapsulated(dataset(32, 24), [b"\xff\xd8\xff\xd9"], "1.2.840.10008.1.2.4.70"), tmp_path,
+        run(encapsulated(dataset(32, 24, bits=16, stored=12), [encode(np.zeros((32, 24)), 12)], syntax), tmp_path,
             plan(tmp_path, *BOX))
     assert caught.value.reason is Reason.CODEC_MISSING
     assert not (tmp_path / "out.dcm").exists()
+
+
+@pytest.mark.parametrize(("bits", "stored", "coded", "signed", "predictor"), [
+    (8, 8, 8, False, 1), (8, 6, 6, False, 1), (16, 12, 12, False, 1), (16, 16, 16, False, 6), (16, 16, 16, True, 1),
+    (16, 12, 16, False, 4), (16, 12, 16, True, 7), (16, 12, 12, True, 2), (16, 8, 8, False, 1), (16, 15, 15, False, 5),
+])
+def test_jpeg_lossless(bits: int, stored: int, coded: int, signed: bool, predictor: int, tmp_path: Path) -> None:
+    """`coded`: bits that the streams say. What the encoder was given comes out, but for the box."""
+    low = -(1 << stored - 1) if signed else 0
+    pixels = np.random.default_rng(6).integers(low, low + (1 << stored), (3, 64, 72)).astype(
+        f"{'i' if signed else 'u'}{bits // 8}")
+    words = pixels.astype("u2") & (1 << coded) - 1
+    ds = dataset(64, 72, bits=bits, stored=stored, signed=signed, frames=3)
+    data = encapsulated(ds, [encode(frame, coded, predictor=predictor) for frame in words],
+                        SV1 if predictor == 1 else LOSSLESS)
+    ours, _ = run(data, tmp_path, plan(tmp_path, *BOX))
+    assert ours.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    pixels[:, 2:9, 3:20] = low
+    assert np.array_equal(decoded(tmp_path / "out.dcm")[0], pixels)
+
+
+@pytest.mark.parametrize("interleaved", [True, False])
+def test_colour_of_jpeg_lossless(interleaved: bool, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(7).integers(0, 256, (64, 72, 3), np.uint8)
+    ds = dataset(64, 72, samples=3, photometric="RGB")
+    data = encapsulated(ds, [encode(pixels, 8, interleaved=interleaved)], SV1)
+    ours, _ = run(data, tmp_path, plan(tmp_path, *BOX))
+    pixels[2:9, 3:20] = 0
+    assert np.array_equal(ours.pixel_array, pixels)
+
+
+def test_jpeg_of_twelve_bits(tmp_path: Path) -> None:
+    """The digest is of what DCMTK 3.6.7 (dcmdjpeg) decodes of pydicom's JPGExtended.dcm."""
+    source = next(path for name, path in bundled() if name == "JPGExtended.dcm")
+    every = plan(tmp_path, "LABEL any", "present SOPClassUID", "coordinates 0,0,1,1")
+    ours, result = run(source.read_bytes(), tmp_path, every)
+    assert result.source.transfer_syntax == EXTENDED and ours.BitsStored == 12
+    decoded_samples = bytearray(ours.PixelData)
+    assert decoded_samples[:2] == b"\0\0"
+    assert hashlib.sha256(decoded_samples[2:]).hexdigest() == (
+        "696e12bea82317c237f98758ce1e51a0cf1d1e5e168526f8051f48ea2cd22d6d")
+
+
+@pytest.mark.parametrize("syntax", [JPEG, J2K, JPEG_LS, RLE, SV1])
+def test_a_header_that_says_colour_by_plane(syntax: str, tmp_path: Path) -> None:
+    """In a compressed frame the stream says how its colours stand; the box must not land elsewhere."""
+    from PIL import Image
+
+    noise = np.random.default_rng(8).integers(0, 256, (64, 72, 3), np.uint8)
+    buffer = io.BytesIO()
+    if syntax == SV1:
+        buffer.write(encode(noise, 8))
+    elif syntax in (JPEG, J2K):
+        how = {"quality": 95, "subsampling": 0} if syntax == JPEG else {"no_jp2": True, "irreversible": False, "mct": 0}
+        Image.fromarray(noise).save(buffer, "JPEG" if syntax == JPEG else "JPEG2000", **how)
+    else:
+        ds = dataset(64, 72, samples=3, photometric="RGB")
+        ds.file_meta = pydicom.dataset.FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.PixelData = noise.tobytes()
+        ds["PixelData"].VR = "OB"
+        ds.compress(syntax, generate_instance_uid=False)
+        buffer.write(pydicom.encaps.get_frame(ds.PixelData, 0))
+    out = []
+    for planar in (0, 1):
+        ds = dataset(64, 72, samples=3, photometric="YBR_FULL" if syntax == JPEG else "RGB", planar=planar)
+        ours, _ = run(encapsulated(ds, [buffer.getvalue()], syntax), tmp_path, plan(tmp_path, *BOX))
+        out.append(ours.PixelData)
+        assert ours.PlanarConfiguration == 0
+    assert out[0] == out[1]
+    if syntax != JPEG:
+        noise[2:9, 3:20] = 0
+        assert out[1] == noise.tobytes()
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -233,7 +314,8 @@ def test_real_files_of_every_kind(tmp_path: Path) -> None:
         painted[result.source.transfer_syntax] += 1
     print(painted, refused)
     assert sum(painted.values()) > 25
-    assert {RLE, JPEG_LS, J2K, JPEG} <= painted.keys()
+    assert {RLE, JPEG_LS, J2K, JPEG, EXTENDED, SV1} <= painted.keys()
+    assert refused[Reason.CODEC_MISSING] == 0
     assert refused[Reason.ENGINE_FAILED] == 0
 
 
