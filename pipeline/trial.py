@@ -100,7 +100,7 @@ def run(paths: Sequence[Path], *, people: int = PEOPLE, keep_times: bool = False
     rules = read(texts)
     concepts = concept_rules.read(tomls[0]) if tomls else None
     plan = compile_rules(rules, keep_times=keep_times, concepts=concepts, pixels=pixel_rules.read(texts), policy=READER)
-    verdict = Verdict(tuple(Path(path).name for path in paths), people, weaker=plan.weaker)
+    verdict = Verdict(tuple(Path(path).name for path in paths), people, weaker=tuple(plan.weaker))
     table = sorted(confidentiality_profile())
     claims = claims_of(plan)
     with tempfile.TemporaryDirectory(prefix="tre-trial-") as folder:

@@ -55,8 +55,8 @@ def approve(
 ) -> None:
     """Sign what a project runs, so that it may run: exactly these bytes, in this project, until a day.
 
-    Read them first: tre recipe review shows a recipe in words. A candidate is approved elsewhere: in Airflow, under
-    Required Actions. --check ends with 53 where something has no approval.
+    Read them first: tre recipe review --project PROJECT.toml shows the recipes in words. A candidate is approved
+    elsewhere: in Airflow, under Required Actions. --check ends with 53 where something has no approval.
     """
     if new_key:
         _new_key(new_key, key, ask=passphrase)
@@ -109,7 +109,7 @@ def _check(config: ProjectConfig) -> None:
 
     found = standing(config, _today())
     rows = []
-    for v in found.verdicts:
+    for v in sorted(found.verdicts, key=lambda v: v.approved):
         by = ", ".join(f"{e.approver} {e.date} until {e.expires}" for e in v.by)
         state = "not asked" if found.officers is None else "approved" if v.approved else "NOT APPROVED"
         rows.append((v.run.kind, v.run.name, v.run.sha256[:12], state, by if v.approved else v.reason()))

@@ -35,7 +35,7 @@ def verify(url: Url) -> None:
         "manifest SHA-256": found.manifest_sha256,
         "files right": found.files,
         "images right": found.images,
-        "bytes of images": size(found.bytes),
+        "bytes of both": size(found.bytes),
         "images recalled": found.recalled,
         "files in no manifest": len(found.extra),
     })

@@ -74,6 +74,7 @@ class ConceptRule:
     values: frozenset[str] | None = None        # TEXT: all that may stand; CODE: "code scheme" of every answer
     manufacturer: Code | None = None            # device: the concepts beside it that name manufacturer and model
     model: Code | None = None
+    why: str = field(default="", compare=False)     # the reason of free text that is kept
 
 
 @dataclass(frozen=True)
@@ -350,7 +351,8 @@ def _rule(reader: _Reader, action: str, value_type: str, section: str, entry: di
                           if action == "device" else "only a device rule points to other concepts",
                           f"name in {name} the concept beside it" if action == "device" else f"take {name} away")
         points.append(current(code) if code else None)
-    return ConceptRule(action, frozenset(values) if values is not None else None, *points)
+    return ConceptRule(action, frozenset(values) if values is not None else None, *points,
+                       why=str(entry.get("why", "")))
 
 
 def split(names: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -70,7 +70,7 @@ class Plan:
     private: Mapping[tuple[int, str], frozenset[int]]       # (group, creator) → element numbers within the block
     codes: tuple[tuple[str, str], ...]                      # CID 7050: only what was really done
     keep_times: bool
-    weaker: tuple[str, ...] = ()                            # attributes that stay with more than PS3.15 has it
+    weaker: Mapping[str, str] = field(default_factory=dict)  # attributes that stay with more than PS3.15 has it: why
     concepts: Concepts | None = None                        # what of a structured report's content passes
     age_band_years: int = 5
     terms: Terms = NOTHING                                  # what free text under Op.TERM may say
@@ -139,8 +139,8 @@ def compile_rules(
     if claims:
         words += ["claims", *claims]
     beside = compare(rules, claims=claims, keep_times=keep_times, concepts=concepts is not None)
-    weaker = tuple(f"{row.tag} {row.attribute}" if "xx" in row.tag else row.attribute
-                   for row in beside if row.verdict == "weaker")
+    weaker = {f"{row.tag} {row.attribute}" if "xx" in row.tag else row.attribute: row.reason
+              for row in beside if row.verdict == "weaker"}
     times_moved = keep_times and any(rule.value == "func:time" for rule in rules)
     return Plan(layout.hashed("r", words), tuple(files), acts, tuple(sorted(added)),
                 {k: frozenset(v) for k, v in private.items()}, codes(beside, times_moved=times_moved),
@@ -198,7 +198,7 @@ def load_plans(config: ProjectConfig) -> PlanSet:
         extra = {"pixel_rules": len(pixels)} if pixels else {}
         extra |= {"concepts": len(concepts.rules)} if concepts else {}
         described.append({"files": list(use.files), "sop_classes": classes, "digest": plan.id,
-                          "weaker": list(plan.weaker), "codes": [list(code) for code in plan.codes],
+                          "weaker": dict(plan.weaker), "codes": [list(code) for code in plan.codes],
                           "attributes": len(plan.acts), **extra,
                           **({"terms": plan.terms.count, "terms_sha256": terms.sha256} if plan.terms.count else {})})
     _no_idle_terms(terms, plans.values())

@@ -91,6 +91,7 @@ class Item:
     action: str
     note: str
     score: int      # how much stays
+    free: bool = False      # whatever the device or a person wrote
 
 
 @dataclass(frozen=True)
@@ -230,12 +231,11 @@ def _items(concepts: Concepts) -> list[Item]:
     for (code, kind), rule in concepts.rules.items():
         words, score = ACTIONS[rule.action]
         listed = rule.values is not None
-        note = f"one of {len(rule.values or ())} listed values" if listed else ""
-        if rule.action == "keep" and kind == "TEXT" and not listed:
-            note = "free text, with its reason in the file"
+        free = rule.action == "keep" and kind == "TEXT" and not listed
+        note = f"one of {len(rule.values or ())} listed values" if listed else rule.why
         found.append(Item(" ".join(filter(None, code)), concepts.meaning(code) or "an item without a name", kind, words,
-                          note, score - listed))
-    return sorted(found, key=lambda item: (-item.score, item.kind, item.meaning, item.code))
+                          note, score - listed, free))
+    return sorted(found, key=lambda item: (not item.free, -item.score, item.kind, item.meaning, item.code))
 
 
 def conditions(rule: PixelRule) -> str:

@@ -39,7 +39,7 @@ def page(new: Reviewed, changes: Sequence[Change] | None, old: Reviewed | None,
 
 
 def series(url: str, attributes: Sequence[str]) -> tuple[dict[str, list[tuple[str, str]]], list[tuple[str, str]]]:
-    """Return by attribute in how many series of which kind of object it stands, and all series by kind.
+    """Return by attribute in how many series of which kind of object it has a value, and all series by kind.
 
     `url` is a candidate's or a release's folder (its catalogue is read) or a Parquet file of facts. Counts of fewer
     than ten people are not shown, nor what would give them away by subtraction. Raises NotFound.
@@ -55,7 +55,7 @@ def series(url: str, attributes: Sequence[str]) -> tuple[dict[str, list[tuple[st
         columns = [row[0] for row in db.execute("DESCRIBE facts").fetchall()]
         person, one = (next(c for c in names if c in columns) for names in (_PERSON, _SERIES))
         held = {name: [c for c in columns if c == name or c.endswith("." + name)] for name in attributes}
-        tests = [f"bool_or({' OR '.join(f'{_quoted(c)} IS NOT NULL' for c in some) or 'false'})"
+        tests = [f"bool_or({' OR '.join(map(_filled, some)) or 'false'})"
                  for some in held.values()]
         kind = f"any_value({_quoted(_KIND)}[1])" if _KIND in columns else "NULL"
         chosen = "".join(f", {test} AS a{n}" for n, test in enumerate(tests))
@@ -64,6 +64,11 @@ def series(url: str, attributes: Sequence[str]) -> tuple[dict[str, list[tuple[st
         every = _counts(db, "true")
         found = {name: _shown(_counts(db, f"a{n}"), every) for n, name in enumerate(held)}
     return {name: rows for name, rows in found.items() if rows}, _shown(every, {})
+
+
+def _filled(column: str) -> str:
+    """SQL: the attribute has a value. What a rule emptied stands there, and is no exposure."""
+    return f"({_quoted(column)}[1] <> '' OR len({_quoted(column)}) > 1)"
 
 
 def _quoted(column: str) -> str:

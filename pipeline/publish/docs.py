@@ -28,7 +28,8 @@ def html(candidate: Mapping[str, Any], results: Mapping[str, Mapping[str, Any]])
                sum(line["severity"] == severity and not line["success"] for line in lines))
               for severity, words in _SEVERITIES.items()]
     return pages.render("checks.html.j2", candidate=candidate, suites=suites, totals=totals, small=SMALL,
-                        failed=[line for line in lines if not line["success"]])
+                        failed=sorted((line for line in lines if not line["success"]),
+                                      key=lambda line: list(_SEVERITIES).index(line["severity"])))
 
 
 def _suite(name: str, doc: Mapping[str, Any]) -> dict[str, Any]:

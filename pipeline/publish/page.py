@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline import layout
 from pipeline.errors import NotFound
-from pipeline.publish import checks, pages, report, words
+from pipeline.publish import checks, pages, query, report, words
 from pipeline.publish.figures import SMALL, Group, keep_back
 from pipeline.publish.files import put_same, read_json, sha256, stored
 from pipeline.storage import ObjectStore, tables
@@ -59,6 +59,7 @@ def write(candidate: ObjectStore, release: ObjectStore, project: str, candidate_
                for name in _suites(doc)}
     people = _people(candidate, layout.table(project, candidate_id, "patients"))
     made = html(doc, sha256(data), plan, dictionary, results, people, before(candidate, release, project, candidate_id),
+                filled=_filled(candidate, layout.in_candidate(project, candidate_id, layout.CATALOGUE), dictionary),
                 signed=signed, officers=officers, timeout_hours=timeout_hours)
     key = layout.candidate_page(project, candidate_id)
     put_same(candidate, key, made)
@@ -87,16 +88,20 @@ def before(candidate: ObjectStore, release: ObjectStore, project: str, candidate
 
 def html(doc: Mapping[str, Any], digest: str, plan: Mapping[str, Any], dictionary: Mapping[str, Any],
          results: Mapping[str, Mapping[str, Any]], people: frozenset[str], last: Before | None, *,
-         signed: Sequence[Signed] = (), officers: str = "", timeout_hours: int = 72) -> bytes:
-    """Return the page. `doc` is candidate.json, `digest` its SHA-256 (hex)."""
-    weaker = _weaker(doc["recipes"], dictionary)
+         filled: Mapping[str, tuple[int, int]] | None = None, signed: Sequence[Signed] = (), officers: str = "",
+         timeout_hours: int = 72) -> bytes:
+    """Return the page. `doc` is candidate.json, `digest` its SHA-256 (hex), `filled` as `_filled` gives it."""
+    kept = _kept(dictionary, filled)
+    weaker = _weaker(doc["recipes"], {row["path"]: row for row in kept if row["images"]})
     failed = sorted((check for check in checks.rows(results) if not check.passed),
                     key=lambda check: _SEVERITIES.index(check.severity))
     change = _change(doc, dictionary, people, last) if last else None
+    fates = report.fates(doc["counts"])
     return pages.render(
         "candidate.html.j2", doc=doc, digest=digest, small=SMALL, weaker=weaker,
-        kept=_kept(dictionary, weaker), tables=[t for t in dictionary["tables"] if t["name"] != "catalogue"],
-        fates=report.fates(doc["counts"]), groups=_groups(results), failed=failed, change=change,
+        kept=[row for row in kept if row["images"]], emptied=[row for row in kept if row["empty"]],
+        filled=filled is not None, tables=[t for t in dictionary["tables"] if t["name"] != "catalogue"],
+        fates=fates, landed=_landed(fates), groups=_groups(results), failed=failed, change=change,
         signed=sorted(signed, key=lambda one: (not one.why, _KINDS.index(one.kind) if one.kind in _KINDS else 9)),
         officers=officers, timeout_hours=timeout_hours,
         heed=_heed(doc, weaker, failed, change, results, signed), keep_times=bool(plan.get("keep_times")),
@@ -106,25 +111,48 @@ def html(doc: Mapping[str, Any], digest: str, plan: Mapping[str, Any], dictionar
 
 
 # ---- fields ------------------------------------------------------------------------------------------------------
-def _weaker(recipes: Iterable[Mapping[str, Any]], dictionary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return each attribute that some recipe leaves weaker than the Basic Profile would: name, by which recipes."""
+def _weaker(recipes: Iterable[Mapping[str, Any]], kept: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return each attribute that some recipe leaves weaker than the Basic Profile would: name, why, by which recipes.
+
+    A candidate of an older version names the attributes alone.
+    """
     by: dict[str, list[str]] = {}
+    why: dict[str, dict[str, None]] = {}
     sets = [(" + ".join(recipe["files"]), recipe.get("weaker", ())) for recipe in recipes]
     for files, attributes in sets:
         for attribute in attributes:
             by.setdefault(_path(attribute), []).append(files)
-    known = {_last(path): column for path, column in _elements(dictionary).items()}
-    return [{"attribute": name, "meaning": known[name]["meaning"] if name in known else _meaning(name),
-             "tag": _tag(known[name]) if name in known else "", "stated": name in known,
+            reason = attributes[attribute] if isinstance(attributes, Mapping) else ""
+            why.setdefault(_path(attribute), {})[reason] = None
+    known = {_last(path): row for path, row in kept.items()}
+    rows = [{"attribute": name, "meaning": known[name]["meaning"] if name in known else _meaning(name),
+             "tag": known[name]["tag"] if name in known else "", "stated": name in known,
+             "why": "; ".join(filter(None, why[name])),
              "recipes": ["every recipe"] if len(by[name]) == len(sets) else by[name]} for name in sorted(by)]
+    return sorted(rows, key=lambda row: row["tag"])
 
 
-def _kept(dictionary: Mapping[str, Any], weaker: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return every attribute that some image of the candidate keeps, the weaker ones first."""
-    less = {row["attribute"] for row in weaker}
-    rows = [{"path": path, "meaning": column["meaning"], "tag": _tag(column),
-             "weaker": _last(path) in less} for path, column in _elements(dictionary).items()]
-    return sorted(rows, key=lambda row: (not row["weaker"], row["path"]))
+def _kept(dictionary: Mapping[str, Any], filled: Mapping[str, tuple[int, int]] | None) -> list[dict[str, Any]]:
+    """Return every attribute that images may keep, by name: `images`, in how many it has a value (True
+    where that is not known), and `empty`, whether it stands in some and has a value in none."""
+    rows = []
+    for path, column in sorted(_elements(dictionary).items()):
+        there, images = filled[path] if filled is not None else (1, True)
+        rows.append({"path": path, "meaning": column["meaning"], "tag": _tag(column), "images": images,
+                     "empty": there and not images})
+    return rows
+
+
+def _filled(store: ObjectStore, key: str, dictionary: Mapping[str, Any]) -> dict[str, tuple[int, int]] | None:
+    """Return by attribute in how many images it stands, and in how many with a value; None without a catalogue."""
+    paths = list(_elements(dictionary))
+    if not paths or store.stat(key) is None:
+        return None
+    columns = ['"' + path.replace('"', '""') + '"' for path in paths]
+    counts = ", ".join(f"count({c}), count(*) FILTER ({c}[1] <> '' OR len({c}) > 1)" for c in columns)
+    with store.fetch(key) as file, query.opened({"catalogue": file}) as one:
+        found = one(f"SELECT {counts} FROM catalogue")  # noqa: S608
+    return dict(zip(paths, zip(found[::2], found[1::2], strict=True), strict=True))
 
 
 def _path(attribute: str) -> str:
@@ -221,20 +249,33 @@ def _heed(doc: Mapping[str, Any], weaker: Sequence[Any], failed: Sequence[checks
     if lacking := [one.name for one in signed if one.why]:
         said.append(f"Not approved today: {', '.join(lacking[:6])}. Publishing will refuse until an officer signs.")
     if weaker:
-        said.append(f"{len(weaker)} attributes are weaker than the standard asks under the options that recipes claim.")
+        said.append(f"{_n(len(weaker), 'attribute is', 'attributes are')} weaker than the standard asks under the "
+                    "options that recipes claim.")
     if change and change["more"]:
-        said.append(f"{len(change['more'])} columns or attributes are released that the last release did not have.")
+        said.append(f"{_n(len(change['more']), 'column or attribute is', 'columns or attributes are')} released that "
+                    "the last release did not have.")
     if change and change.get("weaker_more"):
         said.append(f"New among the weaker: {', '.join(change['weaker_more'][:6])}.")
     if change and (change.get("recipes") or change.get("suites")):
         said.append("Recipes or suites are not those of the last release.")
     if counted := sum(check.severity != "info" for check in failed):
-        said.append(f"{counted} checks of the tables did not pass: the rows and images concerned were withheld.")
+        said.append(f"{_n(counted, 'check', 'checks')} of the tables did not pass: the rows and images concerned were "
+                    "withheld.")
     if GROUPS not in results:
         said.append("Small groups were not judged: the project file has no [validate.small_groups].")
     if doc["short_names"]:
         said.append("Some people have names too short to be searched for in what comes out.")
     return said
+
+
+def _n(n: int, one: str, many: str) -> str:
+    return f"{n} {one if n == 1 else many}"
+
+
+def _landed(fates: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return how many objects landed; None where that would give away by subtraction the one total not shown."""
+    totals = [fate["total"] for fate in fates]
+    return None if sum(not total.shown for total in totals) == 1 else sum(total.n for total in totals)
 
 
 def _suites(doc: Mapping[str, Any]) -> list[str]:

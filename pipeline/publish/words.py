@@ -23,14 +23,18 @@ METHODS = {
     "113111": "Retain Safe Private Option",
     "113112": "Retain Institution Identity Option",
 }
-_CLINICAL = {"linked": "The person is known and may be in the project.", "": "The row passed."}
+_CLINICAL = {"linked": "The person is known and may be in the project.", "": "The row passed.",
+             Reason.PERSON_ID_MISSING: "The row has no id of a person."}
 
 
 def reason(code: str) -> str:
     """Return what a reason code means; the code itself where the product does not know it."""
-    if code in set(Reason):
-        return REASONS[Reason(code)][1]
-    return _CLINICAL.get(code, code.replace("_", " ").capitalize())
+    return REASONS[Reason(code)][1] if code in set(Reason) else code.replace("_", " ").capitalize()
+
+
+def row_reason(code: str) -> str:
+    """Return what a reason code means of a clinical table's row."""
+    return _CLINICAL.get(code) or reason(code)
 
 
 def size(n: int) -> str:

@@ -78,6 +78,8 @@ def test_from_a_new_key_to_a_project_that_runs(tre, real, env, tmp_path):
         path.write_text(path.read_text().replace('name = "ct.dicom"', 'name = "other.dicom"'))
     lacking = tre("approve", "--check", real, **env)
     assert lacking.code == errors.FilesNotApproved.exit_code
+    states = re.findall(r"NOT APPROVED|approved +│", lacking.out)
+    assert states[0] == "NOT APPROVED" and states == sorted(states), "what lacks approval stands on top"
     assert [line for line in lacking.out.splitlines() if "ct.dicom" in line and "NOT APPROVED" in line]
     assert tre("doctor", real, **env).code == errors.EnvironmentUnfit.exit_code
 

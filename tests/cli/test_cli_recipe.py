@@ -8,6 +8,7 @@ import pytest
 
 from pipeline import errors
 from pipeline.deidentify.plan import RECIPES
+from pipeline.synthetic.demo import write_demo
 
 
 def test_coverage_prints_edition_gaps_and_what_is_weaker_first(tre):
@@ -64,6 +65,19 @@ def test_the_list_is_what_a_project_file_takes_over(tre):
 def test_one_file_is_linted_with_those_it_stands_behind(tre, name):
     said = tre("recipe", "lint", RECIPES / name)
     assert said.code == 0 and "nothing refused" in said.out
+
+
+def test_a_project_is_reviewed_set_by_set_with_its_options(tre, tmp_path):
+    write_demo(tmp_path / "site", women=1)
+    project = tmp_path / "site" / "project.toml"
+    project.write_text(project.read_text().replace("[deidentify]", "[deidentify]\nkeep_times = true"))
+    said = tre("recipe", "review", "--project", project, "--out", tmp_path / "pages")
+    assert said.code == 0, said.err
+    pages = sorted(path.name for path in (tmp_path / "pages").iterdir())
+    assert len(pages) == project.read_text().count("[[deidentify.recipes]]") and pages[0].startswith("1-")
+    assert "in a project that keeps them" in (tmp_path / "pages" / pages[0]).read_text()
+    assert tre("recipe", "review", RECIPES / "ct.dicom", "--project", project, "--out", tmp_path / "p").code == 2
+    assert tre("recipe", "review", "--out", tmp_path / "p").code == 2
 
 
 def test_a_refusal_says_each_finding_once(tre, tmp_path):

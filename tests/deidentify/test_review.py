@@ -123,6 +123,11 @@ def test_concept_rules_that_change_are_told(tmp_path: Path) -> None:
     changes = room.differences(new, old)
     assert [(c.what, c.before, c.direction) for c in changes if c.kind == "report item"] == [
         ("Comment (121106 DCM TEXT)", "Dropped", "more")]
+    free = [(item.meaning, item.note) for item in new.items if item.free]
+    assert ("Comment", "tried") in free and new.items[0].free
+    page = review_page.page(new, changes, old, None).decode()
+    shown = page.partition("Free text that stays")[2].partition("</table>")[0]
+    assert shown.count("<tr><td>") == len(free) and "tried" in shown
 
 
 def test_the_page_stands_alone(changed: Path) -> None:
@@ -146,6 +151,7 @@ def facts(path: Path) -> str:
             rows += [{"patient": f"P{person}", "series": f"{person}.{series}", "TableHeight": ["1"],
                       "SOPClassUID": [CT_CLASS if person < 55 else MR_CLASS],
                       "ProtocolName": ["SECRET"] if person < 4 else None,
+                      "StudyID": [""], "StudyTime": [],
                       "XSequence.KVP": ["120"] if person < 20 else None} for _ in range(3)]
             if person in (5, 6, 7):
                 for row in rows[-3:]:
@@ -155,7 +161,7 @@ def facts(path: Path) -> str:
 
 
 def test_series_are_counted_and_small_counts_kept_back(tmp_path: Path) -> None:
-    names = ["TableHeight", "ProtocolName", "KVP", "Gone"]
+    names = ["TableHeight", "ProtocolName", "KVP", "Gone", "StudyID", "StudyTime"]
     touched, kinds = review_page.series(facts(tmp_path / "facts.parquet"), names)
     few = f"series of fewer than {review_page.SMALL} people"
     assert kinds == [("CT Image Storage", "110 series of 55 people"), ("MR Image Storage", few)]

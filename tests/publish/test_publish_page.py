@@ -68,6 +68,23 @@ def test_it_is_no_part_of_what_is_approved(many):
     assert "candidate.html" not in {file["name"] for file in sealed["files"]}
 
 
+def test_why_something_is_weaker_stands_beside_it(made):
+    made.plan["recipes"][0]["weaker"] = {"StudyDate": "intervals must stay", "(0045,xx49) GEMS_SENO_02": "a thickness"}
+    made.seal()
+    rows = page(made).partition("Weaker than the standard</h3>")[2].partition("</table>")[0]
+    assert re.search(r"Study Date.*?<td>intervals must stay</td>", rows, re.S) and "<td>a thickness</td>" in rows
+
+
+@pytest.mark.parametrize(("rejected", "told"), [(3, True), (30, False)])
+def test_all_that_landed_is_counted_unless_that_gives_a_small_total_away(made, rejected, told):
+    images, withheld = made.images.num_rows, len(made.withheld)
+    assert withheld < 10 <= images
+    made.plan["counts"] = {"pending": {"": images + withheld}, "rejected": {"not_dicom": rejected}}
+    made.seal()
+    landed = f"Of {images + withheld + rejected} objects that landed, {images} would be released."
+    assert (landed in text(page(made))) == told and ("objects that landed" in text(page(made))) == told
+
+
 def test_a_first_candidate_is_compared_with_nothing(many):
     said = text(page(many))
     assert "There is no release before this candidate." in said
@@ -83,14 +100,14 @@ def test_what_has_changed_since_the_last_release_is_named(two):
     assert "The engine is another: 1 before, 2 now" in said
     weaker = "Weaker than the standard now, and not before : (0045,xx49) GEMS_SENO_02, PatientAge"
     assert weaker in said
-    assert "StudyDate Study Date (no image of this candidate states it)" in said
+    assert "Study Date (no image of this candidate states it)" in said
     assert "In this candidate and not in that release none" in said
     assert "In that release and no longer in this candidate &lt;10" in said
     assert "images 480 468" in said
     first = said.index("Look at this first", said.index("Columns in tables"))
     heed = said[first:said.index("Since the last release", first)]
-    assert "1 columns or attributes are released that the last release did not have" in heed
-    assert "1 checks of the tables did not pass" in heed      # one that only informs would not stand here
+    assert "1 column or attribute is released that the last release did not have" in heed
+    assert "1 check of the tables did not pass" in heed      # one that only informs would not stand here
     assert "New among the weaker" in heed and "Recipes or suites are not those" in heed
 
 
