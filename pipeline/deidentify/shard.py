@@ -28,7 +28,7 @@ from pipeline.deidentify.sentinels import ISSUER, Sentinels
 from pipeline.deidentify.treatment import device_of
 from pipeline.dicom.charset import decode, encodings
 from pipeline.dicom.file import Scan, scan_of
-from pipeline.errors import NotFound, TreError
+from pipeline.errors import NotFound, ProjectFileError, TreError
 from pipeline.isolate import LIMITS, Clock, Limits, each
 from pipeline.model import REASONS, Reason, Refusal, Status
 from pipeline.observe import event, track
@@ -129,10 +129,14 @@ def _fate(decided: Decided) -> str:
 def run(job: Job, work: ObjectStore, part: str, decided: Sequence[Decided]) -> dict[str, int]:
     """De-identify the shard's rows into part `part`; return counts by `status` or `status/reason`.
 
-    Canaries go first, through the same worker and the same plans, and leave nothing. Raises CanarySurfaced.
+    Canaries go first, through the same worker and the same plans, and leave nothing. Raises CanarySurfaced, and
+    ProjectFileError where landing is not where the rows were staged from.
     Writes the DICOM files, content.parquet where it has reports, facts.parquet, looks.parquet where pixels were read
     and, last, outcomes.parquet. Same rows, plan and key: same bytes.
     """
+    if not all(one.row["source_uri"].startswith(job.landing.url + "/") for one in decided if one.reason is None):
+        raise ProjectFileError("This batch was staged from another landing than the project file names.",
+                               hint="Put [zones] landing back to where it was staged from.")
     outcomes: list[dict[str, Any]] = [_outcome(job, d) for d in decided]
     rows: list[dict[str, Any]] = []
     kept: list[dict[str, list[str]]] = []

@@ -10,7 +10,7 @@ from pipeline.deidentify import assemble
 from pipeline.deidentify.linter import read
 from pipeline.deidentify.plan import RECIPES, PlanSet, compile_rules
 from pipeline.deidentify.shard import Decided, Job, run
-from pipeline.errors import StoreUnreachable
+from pipeline.errors import ProjectFileError, StoreUnreachable
 from pipeline.isolate import Limits
 from pipeline.storage import open_store, tables
 from pipeline.storage.local import LocalStore
@@ -37,6 +37,18 @@ def deidentified(tmp_path, pseudonyms):
         found = tables.read(zones["candidate"], layout.facts("ct", "p-1")).to_pylist()
         return counts, found
     return do
+
+
+def test_a_landing_that_moved_stops_the_part_and_quarantines_nothing(tmp_path, pseudonyms):
+    """Else every image would be refused as if the engine had failed on it."""
+    zones = {zone: open_store((tmp_path / zone).as_uri(), zone) for zone in ("landing", "work", "candidate")}
+    row = {"source_uri": f"{(tmp_path / 'before').as_uri()}/0.dcm", "bytes": 8, "issuer": "HOSP-A",
+           "source_sha256": bytes(32), "sop_class_uid": CT, "patient_id": "LID4471902"}
+    plan = compile_rules(read([RECIPES / "base.dicom", RECIPES / "ct.dicom"]), keep_times=False)
+    job = Job("ct", zones["landing"], zones["candidate"], PlanSet("r", {CT: plan}), pseudonyms, 365)
+    with pytest.raises(ProjectFileError, match="another landing"):
+        run(job, zones["work"], "p-1", [Decided(row, ("HOSP-A", "LID4471902"), None)])
+    assert zones["work"].stat(layout.outcomes("ct", "p-1")) is None
 
 
 def test_a_long_series_takes_the_memory_of_its_headers(deidentified):
