@@ -74,7 +74,7 @@ class ConceptRule:
     values: frozenset[str] | None = None        # TEXT: all that may stand; CODE: "code scheme" of every answer
     manufacturer: Code | None = None            # device: the concepts beside it that name manufacturer and model
     model: Code | None = None
-    why: str = field(default="", compare=False)     # the reason of free text that is kept
+    why: str = field(default="", compare=False, kw_only=True)     # the reason of free text that is kept
 
 
 @dataclass(frozen=True)
