@@ -17,6 +17,7 @@ from typing import Any
 from pipeline.config import ProjectConfig
 from pipeline.errors import PacsRefused
 from pipeline.retrieve import statuses
+from pipeline.retrieve.listener_command import file_head
 from pipeline.retrieve.peer import Failed, Found, Level, Taker, Wanted, returned
 from pipeline.sections import Retrieve
 
@@ -32,20 +33,29 @@ DRAINED = 200       # answers that may still come after we asked a PACS to stop
 @contextmanager
 def opened(config: ProjectConfig, scratch: Path) -> Iterator[Dimse]:
     """Yield the PACS of a project file; files come in below `scratch`. Raises PacsRefused where we cannot listen."""
-    from pynetdicom import _config
+    from pynetdicom import _config, dimse_messages
 
     with ExitStack() as stack:
-        before, folder = _config.STORE_RECV_CHUNKED_DATASET, tempfile.tempdir
-        stack.callback(setattr, _config, "STORE_RECV_CHUNKED_DATASET", before)
-        stack.callback(setattr, tempfile, "tempdir", folder)
-        _config.STORE_RECV_CHUNKED_DATASET = True       # to a file below tempdir, not into memory
-        tempfile.tempdir = str(scratch)
+        for module, name, ours in (
+            (_config, "STORE_RECV_CHUNKED_DATASET", True),      # to a file below tempdir, not into memory
+            (tempfile, "tempdir", str(scratch)),
+            (dimse_messages, "write_file_meta_info", _meta),
+        ):
+            stack.callback(setattr, module, name, getattr(module, name))
+            setattr(module, name, ours)
         assert config.retrieve
         peer = Dimse(config.retrieve, tls(config, ssl.Purpose.SERVER_AUTH))
         stack.callback(peer.close)
         if config.retrieve.service == "c-move":
             peer.listen(tls(config, ssl.Purpose.CLIENT_AUTH))
         yield peer
+
+
+def _meta(file: Any, meta: Any) -> None:
+    """Write the file meta information that `tre listen` writes: an image is the same file whichever way it came, and
+    whatever release of pynetdicom received it. Else staging would call the second a conflict, and take neither."""
+    uids = (meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID)
+    file.write(file_head(*(str(uid).encode("ascii", "replace") for uid in uids))[132:])
 
 
 def tls(config: ProjectConfig, whom: ssl.Purpose) -> ssl.SSLContext | None:
