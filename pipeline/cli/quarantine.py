@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,6 +37,8 @@ def list_(
     columns = ("object", "reason", "tag", "modality", "size", "state")
     table(f"Quarantine of {config.name}", columns, rows, right=("size",))
     print(f"{len(found):,} {'object' if len(found) == 1 else 'objects'}.")
+    for (reason, meaning), n in Counter((q.reason, q.meaning) for q in found).most_common():
+        print(f"{n:,} {reason}: {meaning}")
 
 
 @app.command("show", epilog=examples("tre quarantine show PROJECT.toml 3fa1c09b77d2"))

@@ -248,6 +248,7 @@ def test_quarantine_is_shown_and_closed(tre, gone, tmp_path):
     shutil.copytree(gone.root / "work", copy)
     zones = ("--work", f"file://{copy}")
     listed = tre("quarantine", "list", gone.project, *zones, **gone.env)
+    assert "person_id_missing: The object has no Patient ID." in listed.out
     assert listed.code == 0
     digest = next(word for word in listed.out.split() if len(word) == 12 and set(word) <= set("0123456789abcdef"))
     shown = tre("quarantine", "show", gone.project, digest, *zones)
