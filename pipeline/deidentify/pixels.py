@@ -8,15 +8,24 @@ JPEG-LS and JPEG 2000 are blanked where they stand: same length, so that every o
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from struct import unpack
 from typing import Any
 
-from pipeline.deidentify.pixel_header import PIXEL_DATA
+from pipeline.deidentify.pixel_header import PIXEL_DATA, Geometry
 from pipeline.deidentify.pixel_header import frames_of as _frames
 from pipeline.deidentify.pixel_header import number as _number
 from pipeline.deidentify.pixel_header import text as _text
 from pipeline.deidentify.pixel_policy import ACQUIRED
-from pipeline.deidentify.streams import Patches, check_rle, jpeg_2000_segments, jpeg_2000_shape, jpeg_segments
+from pipeline.deidentify.streams import (
+    Patches,
+    check_rle,
+    jpeg_2000_precisions,
+    jpeg_2000_segments,
+    jpeg_2000_shape,
+    jpeg_precision,
+    jpeg_segments,
+)
 from pipeline.dicom.file import Scan, pread
 from pipeline.model import Reason, Refusal
 
@@ -52,7 +61,9 @@ def check_pixels(fd: int, source: Scan, *, painted: bool = False) -> tuple[Patch
     if not 0 < stored <= allocated or high != stored - 1:
         raise Refusal(Reason.PIXEL_GEOMETRY, 0x00280101)
     if source.pixel[4] < 0:
-        return _check_fragments(fd, source, frames, (rows, columns), samples * (allocated // 8)), None
+        signed = (source.value(0x00280103) or b"").strip(b"\0") != b""
+        shape = Geometry(samples, rows, columns, frames, allocated, stored, signed, False, _text(source, 0x00280004))
+        return _check_fragments(fd, source, shape), None
     length = source.pixel[4] - source.pixel[3]
     expected = samples * rows * columns * frames * (allocated // 8)
     if _text(source, 0x00280004) == "YBR_FULL_422":
@@ -93,14 +104,14 @@ class HighBits:
             self.used = self.used or int(self._np.bitwise_or.reduce(samples)) >> self._stored != 0
 
 
-def _check_fragments(fd: int, source: Scan, frames: int, shape: tuple[int, int], pixel_bytes: int) -> Patches:
+def _check_fragments(fd: int, source: Scan, shape: Geometry) -> Patches:
     syntax = source.transfer_syntax
     if not source.fragments or syntax not in JPEG | JPEG_2000 | {RLE}:
         raise Refusal(Reason.PIXEL_GEOMETRY, PIXEL_DATA)
     (table, table_length), *fragments = source.fragments
     patches: Patches = []
-    for frame in _frames_of(fd, pread(fd, table, table_length), fragments, frames):
-        patches += _check_frame(fd, syntax, frame, shape, pixel_bytes)
+    for frame in _frames_of(fd, pread(fd, table, table_length), fragments, shape.frames):
+        patches += _check_frame(fd, syntax, frame, shape)
     return patches
 
 
@@ -146,17 +157,40 @@ def _frames_of(fd: int, table: bytes, fragments: Patches, frames: int) -> list[P
     return [fragments[a:b] for a, b in zip(found, [*found[1:], len(fragments)], strict=True)]
 
 
-def _check_frame(fd: int, syntax: str, fragments: Patches, shape: tuple[int, int], pixel_bytes: int) -> Patches:
+def _check_frame(fd: int, syntax: str, fragments: Patches, shape: Geometry) -> Patches:
     if sum(length for _, length in fragments) > MAX_FRAGMENT:
         raise Refusal(Reason.TOO_LARGE, PIXEL_DATA)
     stream = b"".join(pread(fd, offset, length) for offset, length in fragments)
+    found: Patches = []
     if syntax == RLE:
-        check_rle(stream, shape[0] * shape[1], pixel_bytes)
-        return []
-    found, coded = jpeg_segments(stream) if syntax in JPEG else jpeg_2000_segments(stream)
-    if coded != shape:
-        raise Refusal(Reason.PIXEL_GEOMETRY, PIXEL_DATA)
+        check_rle(stream, shape.rows * shape.columns, shape.samples * (shape.allocated // 8))
+    else:
+        found, coded = jpeg_segments(stream) if syntax in JPEG else jpeg_2000_segments(stream)
+        if coded != (shape.rows, shape.columns):
+            raise Refusal(Reason.PIXEL_GEOMETRY, PIXEL_DATA)
+    if shape.stored < shape.allocated:
+        _check_spare_bits(syntax, stream, shape)
     return _absolute(found, fragments)
+
+
+def _check_spare_bits(syntax: str, stream: bytes, shape: Geometry) -> None:
+    """Refuse a frame in which bits above the stored ones hold anything of their own, as `HighBits` does where samples
+    are native. It is decoded only where the stream codes more bits than are stored."""
+    coded = shape.allocated if syntax == RLE else jpeg_precision(stream) if syntax in JPEG else max(
+        jpeg_2000_precisions(stream))
+    if coded <= shape.stored:
+        return
+    from pipeline.deidentify import decoded
+
+    samples = decoded.decode(syntax, stream, replace(shape, stored=shape.allocated)).samples
+    if shape.signed:
+        samples = samples << shape.allocated - coded        # the sign as it was coded
+        spare = coded - shape.stored
+        used = bool((samples << spare >> spare != samples).any())
+    else:
+        used = int(samples.max()) >> shape.stored != 0
+    if used:
+        raise Refusal(Reason.OVERLAY_IN_PIXELS, PIXEL_DATA)
 
 
 def _absolute(found: Patches, fragments: list[tuple[int, int]]) -> Patches:

@@ -45,6 +45,8 @@ def jpeg_segments(stream: bytes) -> tuple[Patches, tuple[int, int]]:
             raise _unsafe()
         content = stream[body:after]
         if marker in _FRAMES and length >= 8:
+            if frame:           # one would say another size than the other
+                raise _unsafe()
             shape, frame = unpack_from(">HH", content, 1), marker
         if marker == 0xFE or 0xE0 <= marker <= 0xEF:
             if not _own(marker, content):
@@ -55,6 +57,16 @@ def jpeg_segments(stream: bytes) -> tuple[Patches, tuple[int, int]]:
         pos = after
         if marker == 0xDA:
             pos = _end_of_scan(stream, pos)
+
+
+def jpeg_precision(stream: bytes) -> int:
+    """Return the bits of a sample of a stream that `jpeg_segments` has read: its frame header stands before a scan."""
+    pos = 2
+    while (match := _MARKER.match(stream, pos)) and stream[match.end() - 1] not in (0xD9, 0xDA):
+        if stream[match.end() - 1] in _FRAMES:
+            return stream[match.end() + 2]
+        pos = match.end() + int.from_bytes(stream[match.end():match.end() + 2], "big")
+    raise _unsafe()
 
 
 def _own(marker: int, content: bytes) -> bool:
@@ -163,6 +175,14 @@ def jpeg_2000_shape(stream: bytes) -> tuple[int, int]:
         raise _unsafe()
     x, y, x0, y0 = unpack_from(">4I", stream, at + 8)
     return y - y0, x - x0
+
+
+def jpeg_2000_precisions(stream: bytes) -> list[int]:
+    """Return the bits of each component of a codestream that `jpeg_2000_segments` has read (ITU-T T.800 A.5.1)."""
+    (count,) = unpack_from(">H", stream, 40)
+    if not count or len(stream) < 42 + 3 * count:
+        raise _unsafe()
+    return [(stream[42 + 3 * n] & 0x7F) + 1 for n in range(count)]
 
 
 # ITU-T T.800 A.2: SIZ, COD, COC, TLM, PLM, PLT, QCD, QCC, RGN, POC, PPM, PPT, CRG, COM, SOT

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pixels_kit import dataset, decoded, encapsulated, plan
+from pixels_kit import run as run_plan
 from test_engine import MG, SUBJECT, run
 
+from pipeline.deidentify import decoded as decode_module
 from pipeline.deidentify.engine import rewrite
 from pipeline.deidentify.streams import check_rle, jpeg_2000_segments, jpeg_segments
 from pipeline.model import Reason, Refusal
 from pipeline.synthetic import files
 from pipeline.synthetic.bundled import bundled
+from tests.helpers.jpeg_lossless import encode
 
 NAME = b"ARAMINTA QUILLFEATHER"
 
@@ -104,6 +109,65 @@ def test_an_overlay_in_the_high_bits(tmp_path: Path) -> None:
     element = struct.pack("<HH2sHH", 0x6000, 0x0102, b"US", 2, 12)
     at = data.rindex(b"\xe0\x7f\x10\x00OW")
     assert reason(data[:at] + element + data[at:], tmp_path) is Reason.OVERLAY_IN_PIXELS
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("name", ["rle", "jpeg2000", "jpegls", "lossless", "lossless of 14"])
+def test_high_bits_of_compressed_frames(name: str, signed: bool, tmp_path: Path) -> None:
+    """Twelve bits are stored, sixteen coded, or fourteen: in the others nothing may stand, but for the sign."""
+    quiet = plan(tmp_path)
+    samples = np.random.default_rng(9).integers(-2048 if signed else 0, 2048, (2, 64, 72)).astype("<i2")
+    for hidden in (False, True):
+        pixels = samples.copy()
+        if hidden:
+            pixels[1, 5, 7] ^= 0x2000
+        ds = dataset(64, 72, bits=16, signed=signed, frames=2, SOPClassUID="1.2.840.10008.5.1.4.1.1.2")
+        streams = compressed(ds, pixels, name)
+        ds.BitsStored, ds.HighBit = 12, 11
+        data = encapsulated(ds, streams, COMPRESSED[name])
+        if hidden:
+            with pytest.raises(Refusal) as caught:
+                run_plan(data, tmp_path, quiet)
+            assert caught.value.reason is Reason.OVERLAY_IN_PIXELS
+            assert not (tmp_path / "out.dcm").exists()
+        else:
+            ours, _ = run_plan(data, tmp_path, quiet)
+            assert ours.file_meta.TransferSyntaxUID == COMPRESSED[name]
+            assert np.array_equal(decoded(tmp_path / "out.dcm")[0], pixels)
+
+
+def test_frames_that_code_no_more_bits_than_are_stored_are_not_decoded(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode_module, "decode", lambda *_: pytest.fail("decoded"))
+    ds = dataset(64, 72, bits=16, stored=12, SOPClassUID="1.2.840.10008.5.1.4.1.1.2")
+    stream = encode(np.arange(64 * 72).reshape(64, 72) % 4096, 12)
+    run_plan(encapsulated(ds, [stream], COMPRESSED["lossless"]), tmp_path, plan(tmp_path))
+
+
+COMPRESSED = {name: f"1.2.840.10008.1.2.{n}" for name, n in (
+    ("rle", "5"), ("jpeg2000", "4.90"), ("jpegls", "4.80"), ("lossless", "4.57"), ("lossless of 14", "4.57"))}
+
+
+def compressed(ds: pydicom.Dataset, pixels: Any, name: str) -> list[bytes]:
+    """Return a stream for each frame, of sixteen bits or fourteen."""
+    if name.startswith("lossless"):
+        bits = 14 if name.endswith("14") else 16
+        return [encode(frame.view("<u2") & (1 << bits) - 1, bits, predictor=7) for frame in pixels]
+    coded = dataset(64, 72, bits=16, signed=bool(ds.PixelRepresentation), frames=2)
+    coded.file_meta = pydicom.dataset.FileMetaDataset()
+    coded.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    coded.PixelData = pixels.tobytes()
+    coded["PixelData"].VR = "OW"
+    coded.compress(COMPRESSED[name], generate_instance_uid=False)
+    return list(pydicom.encaps.generate_frames(coded.PixelData, number_of_frames=2))
+
+
+def test_two_frame_headers_in_a_stream() -> None:
+    stream = encode(np.zeros((8, 8)), 8)
+    assert jpeg_segments(stream)[1] == (8, 8)
+    for other in (stream[2:15], b"\xff\xc0" + stream[4:15]):
+        with pytest.raises(Refusal):
+            jpeg_segments(stream[:15] + other + stream[15:])
 
 
 def test_an_offset_table_says_where_frames_start_and_nothing_else(tmp_path: Path) -> None:
