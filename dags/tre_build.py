@@ -13,7 +13,16 @@ from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, Asset, DeadlineAlert, DeadlineReference, Param, SyncCallback, get_current_context
+from airflow.sdk import (
+    DAG,
+    Asset,
+    DeadlineAlert,
+    DeadlineReference,
+    Param,
+    PokeReturnValue,
+    SyncCallback,
+    get_current_context,
+)
 from airflow.sdk import task as airflow_task
 from airflow.sdk.exceptions import AirflowSkipException, AirflowTimetableInvalid
 from airflow.sdk.execution_time.hitl import HITLUser
@@ -197,6 +206,8 @@ def build_candidate_dag(project: config.ProjectConfig, batches: Asset, candidate
 
 def release_dag(project: config.ProjectConfig, candidates: Asset) -> DAG:
     file = str(project.path)
+    if not project.project.demo:
+        return signed_release_dag(project, candidates)
     officers = [HITLUser(id=name, name=name) for name in project.approve.officers]
     wait = timedelta(hours=project.approve.timeout_hours)
     doc = f"""
@@ -209,12 +220,7 @@ def release_dag(project: config.ProjectConfig, candidates: Asset) -> DAG:
     clear `publish` in that run, rather than start another. `tre release verify` proves afterwards that the release is
     what its manifest says.
     """
-    waits = DeadlineAlert(
-        name="an approval waits",
-        reference=DeadlineReference.DAGRUN_QUEUED_AT,
-        interval=min(wait / 2, timedelta(hours=24)),
-        callback=SyncCallback(approval_waits, kwargs={"project": project.name}),
-    )
+    waits = alert_that_an_approval_waits(project, wait)
     # Several runs may wait for an answer, so that an old candidate does not hold up a new one; one at a time publishes.
     with new_dag(project, "release", doc, schedule=[candidates], max_active_runs=8, deadline=waits) as dag:
 
@@ -241,16 +247,63 @@ def release_dag(project: config.ProjectConfig, candidates: Asset) -> DAG:
         def record(chosen: dict[str, Any], answer: dict[str, Any], *, dag_run: Any) -> dict[str, Any]:
             return record_answer(file, chosen, answer, dag_run.triggering_user_name or "airflow")
 
-        @task(pool="tre_publish", max_active_tis_per_dag=1)
-        def publish(chosen: dict[str, Any], *, run_id: str) -> dict[str, Any]:
-            return run_step("publish", file, chosen["candidate"], run_id=run_id)
+        publish_tasks(file, chosen, record(chosen, ask.output))
+    return dag
+
+
+def signed_release_dag(project: config.ProjectConfig, candidates: Asset) -> DAG:
+    """A project that is no demo: who may click in Airflow is Airflow's matter, so it waits for officers' signatures."""
+    file, wait = str(project.path), timedelta(hours=project.approve.timeout_hours)
+    doc = f"""
+    ### Release
+    Writes the newest candidate's page, waits for officers' signatures on exactly that candidate
+    (`tre approve PROJECT.toml --candidate --as NAME`, or `--reject`), and publishes it. Nothing that is clicked here
+    approves. A rejection, a newer candidate, or no answer within {project.approve.timeout_hours} hours ends this run as
+    failed, and nothing is published. Where publishing failed after an approval, clear `publish` in that run.
+    `tre release verify` proves afterwards that the release is what its manifest says.
+    """
+    waits = alert_that_an_approval_waits(project, wait)
+    with new_dag(project, "release", doc, schedule=[candidates], max_active_runs=8, deadline=waits) as dag:
 
         @task()
-        def ledger() -> dict[str, Any]:
-            return run_step("ledger_summary", file)
+        def newest() -> dict[str, Any]:
+            found = run_step("newest_candidate", file)
+            if found["decision"] == "reject":
+                raise AirflowSkipException(f"{found['candidate']} has been rejected.")
+            run_step("candidate_page", file, found["candidate"])
+            return {name: found[name] for name in ("candidate", "digest")}
 
-        record(chosen, ask.output) >> publish(chosen) >> ledger()
+        @airflow_task.sensor(mode="reschedule", poke_interval=60.0, timeout=wait)
+        def signed(chosen: dict[str, Any]) -> PokeReturnValue:
+            found = run_step("candidate_answer", file, chosen["candidate"])
+            return PokeReturnValue(is_done=found["decision"] == "approve", xcom_value=found)
+
+        chosen = newest()
+        publish_tasks(file, chosen, signed(chosen))
     return dag
+
+
+def alert_that_an_approval_waits(project: config.ProjectConfig, wait: timedelta) -> DeadlineAlert:
+    return DeadlineAlert(
+        name="an approval waits",
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=min(wait / 2, timedelta(hours=24)),
+        callback=SyncCallback(approval_waits, kwargs={"project": project.name}),
+    )
+
+
+def publish_tasks(file: str, chosen: Any, answered: Any) -> None:
+    """Add to the DAG at hand what comes after the answer."""
+
+    @task(pool="tre_publish", max_active_tis_per_dag=1)
+    def publish(chosen: dict[str, Any], *, run_id: str) -> dict[str, Any]:
+        return run_step("publish", file, chosen["candidate"], run_id=run_id)
+
+    @task()
+    def ledger() -> dict[str, Any]:
+        return run_step("ledger_summary", file)
+
+    answered >> publish(chosen) >> ledger()
 
 
 def recall_dag(project: config.ProjectConfig, candidates: Asset) -> DAG:

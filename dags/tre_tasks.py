@@ -28,7 +28,8 @@ from pipeline.errors import ApprovalRefused, Disposition, LeaseHeld, PacsUnreach
 # machine under LocalExecutor there is one user, so this is a discipline and not a wall.
 CREDENTIALS = ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN")
 IDENTIFIABLE = ("TRE_KEY_DIR", *(f"TRE_{zone}_{name}" for zone in ("LANDING", "WORK") for name in CREDENTIALS))
-HIDDEN = dict.fromkeys(("curate", "validate", "newest_candidate", "candidate_summary"), IDENTIFIABLE)
+HIDDEN = dict.fromkeys(("curate", "validate", "newest_candidate", "candidate_summary", "candidate_page",
+                        "candidate_answer"), IDENTIFIABLE)
 # A recall is carried out with the work zone, where its order stands, and without what could open landing or the key. An
 # approval needs it for its entry in the audit log, and for nothing else (docs/adr/0007-audit-log.md).
 BUT_WORK = tuple(name for name in IDENTIFIABLE if not name.startswith("TRE_WORK_"))

@@ -13,7 +13,7 @@ import json
 import sys
 
 from pipeline import observe
-from pipeline.errors import TreError
+from pipeline.errors import PublishRefused, TreError
 from pipeline.govern.approval import check
 from pipeline.publish.candidate import digest
 from pipeline.publish.release import Published, publish
@@ -24,8 +24,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline.publisher")
     parser.add_argument("project", help="name of the project")
     parser.add_argument("candidate_id")
+    parser.add_argument("--digest", help="what candidate.json must be: whose signatures were judged")
     parser.add_argument("--candidate", required=True, help="URL of the candidate zone")
     parser.add_argument("--release", required=True, help="URL of the release zone")
+    parser.add_argument("--audit-head", help="digest of the audit log's newest entry, for run.json")
     parser.add_argument("--run-id", help="the run that publishes, for run.json")
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--progress", action="store_true")
@@ -46,10 +48,12 @@ def main(argv: list[str] | None = None) -> int:
 def _publish(given: argparse.Namespace) -> Published:
     candidate = open_store(given.candidate, "candidate", create=False)
     sealed = digest(candidate, given.project, given.candidate_id)
+    if given.digest not in (None, sealed):
+        raise PublishRefused("The candidate changed while it was published.", hint="Build and approve a new candidate.")
     approval = check(candidate, given.project, given.candidate_id, sealed)
     release = open_store(given.release, "release")
     return publish(candidate, release, given.project, given.candidate_id, approval=approval, run_id=given.run_id,
-                   dry_run=given.dry_run)
+                   audit_head=given.audit_head, dry_run=given.dry_run)
 
 
 if __name__ == "__main__":

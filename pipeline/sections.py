@@ -214,9 +214,9 @@ class Audit(Section):
 
 
 class Approve(Section):
-    officers: tuple[str, ...] = ()      # Airflow user names that may answer; empty: whoever Airflow lets
+    officers: tuple[str, ...] = ()      # who of them may answer for a candidate; empty: all. Demo: Airflow users
     timeout_hours: int = Field(default=72, gt=0)
-    approvers: int = Field(default=1, ge=1)         # officers who must have signed each recipe, suite and this file
+    approvers: int = Field(default=1, ge=1)         # officers to sign each recipe, suite, candidate and this file
     approvals: Path | None = None                   # a directory of such approvals, beside infra/approvals
 
 

@@ -340,8 +340,8 @@ def approve(flow: Airflow, dag: str, run: str, task: str) -> None:
     digest = asked["params"]["digest"]["value"]
     answer = {"chosen_options": ["Approve"], "params_input": {"digest": digest}}
     flow.ask("PATCH", path, answer, user=OFFICER)
-    say(f"The demo officer ({OFFICER}) approves exactly this, over Airflow's REST API. In a real project a person")
-    say("reads it and answers in Airflow, under Required Actions; silence rejects.")
+    say(f"The demo officer ({OFFICER}) approves exactly this, over Airflow's REST API. In a real project an officer")
+    say("reads it and signs it with a key, tre approve --candidate; silence rejects.")
     print()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,6 +22,7 @@ EXAMPLES = examples(
     "tre approve --check PROJECT.toml             what is approved, by whom, until when, and what is not",
     "tre approve PROJECT.toml --as A.OFFICER      sign everything that the project runs",
     "tre approve PROJECT.toml mammography.dicom --as A.OFFICER --days 90",
+    "tre approve PROJECT.toml --candidate --as A.OFFICER      the newest candidate may be published; or --reject",
 )
 _DAYS = 365
 
@@ -45,6 +46,10 @@ def approve(
         Path | None,
         typer.Option(help="The private key. Else $TRE_OFFICER_KEYS/NAME.key, or ~/.config/tre/officers/NAME.key."),
     ] = None,
+    candidate: Annotated[
+        bool, typer.Option("--candidate", help="Answer for the newest candidate: it may be published.")
+    ] = False,
+    reject: Annotated[bool, typer.Option("--reject", help="With --candidate: it may not, for good.")] = False,
     days: Annotated[int, typer.Option(min=1, max=731, help="How long the approval holds.")] = _DAYS,
     every_project: Annotated[
         bool, typer.Option("--every-project", help="For every project that names these files (not for project files).")
@@ -55,8 +60,9 @@ def approve(
 ) -> None:
     """Sign what a project runs, so that it may run: exactly these bytes, in this project, until a day.
 
-    Read them first: tre recipe review --project PROJECT.toml shows the recipes in words. A candidate is approved
-    elsewhere: in Airflow, under Required Actions. --check ends with 53 where something has no approval.
+    Read them first: tre recipe review --project PROJECT.toml shows the recipes in words. With --candidate, sign that
+    exactly this candidate may be published; its page says what is in it. --check ends with 53 where something has no
+    approval.
     """
     if new_key:
         _new_key(new_key, key, ask=passphrase)
@@ -69,6 +75,11 @@ def approve(
         return
     if not as_:
         raise UsageError("Give --as NAME: who signs.", hint="To look alone: tre approve --check PROJECT.toml.")
+    if candidate or reject:
+        if files or every_project or not candidate:
+            raise UsageError("--candidate takes --reject and --yes beside --as, and no file.")
+        _answer(config, as_, key, "reject" if reject else "approve", yes=yes)
+        return
     _sign(config, as_, key, files or [], _today() + timedelta(days), every_project=every_project, yes=yes)
 
 
@@ -149,6 +160,27 @@ def _sign(config: ProjectConfig, approver: str, key: Path | None, names: list[st
     private = signatures.load_key(key or signatures.key_path(approver), _passphrase)
     done = steps.approve_files(config, approver, private, expires, meant, every_project=every_project)
     print(f"{done['files']} files approved: {done['approvals']}. The audit log has an entry of it.")
+
+
+def _answer(config: ProjectConfig, approver: str, key: Path | None, decision: Literal["approve", "reject"], *,
+            yes: bool) -> None:
+    from pipeline import steps
+    from pipeline.govern import signatures
+
+    if config.project.demo:
+        raise UsageError("A demo's candidates need no key.", hint="In Airflow, or tre publish --approve-as NAME.")
+    newest = steps.newest_candidate(config)
+    summary = steps.candidate_summary(config, newest["candidate"])
+    print("\n".join(summary["lines"]))
+    print(f"\nRead first, in full: {summary['page']}\nDigest: {summary['digest']}")
+    asked = "Have you read it, and may it be published?" if decision == "approve" else "Reject it for good?"
+    if not yes and not (sys.stdin.isatty() and typer.confirm(asked)):
+        raise UsageError("Nothing was signed.", hint="Answer on a terminal, or give --yes.")
+    private = signatures.load_key(key or signatures.key_path(approver), _passphrase)
+    done = steps.sign_candidate(config, newest["candidate"], summary["digest"], approver, decision, private)
+    print({"approve": f"Approved: {done['candidate']} may be published.", "reject": f"Rejected: {done['candidate']}.",
+           None: f"Signed by {done['signed']} of {done['needed']} officers: {done['candidate']} waits for the others."}
+          [done["decision"]])
 
 
 def _today() -> date:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from pipeline.cli import project
 from pipeline.cli.show import examples, facts, table
-from pipeline.errors import AuditLogBroken
+from pipeline.errors import AuditLogBroken, NotFound, TreError
 
 app = typer.Typer(no_args_is_help=True, help="Who did what, when and why. Stands in the identifiable zone.")
 
@@ -47,18 +48,28 @@ def verify(
     project_file: project.ProjectFile,
     head: Annotated[str | None, typer.Option(metavar="DIGEST", help="A head that was noted earlier.")] = None,
     work: project.Work = None,
+    release: project.Release = None,
 ) -> None:
     """Follow the chain and name the entry that was changed, taken out or moved. Ends with 63 where there is one.
 
-    That the newest entries were cut off shows only by a head that is kept elsewhere: note the one printed here.
+    Each release keeps the head that the log had when it was published, and
+    is asked for it. That entries since then were cut off shows only by a
+    head that is kept elsewhere: note the one printed here.
     """
     from pipeline.govern import audit_log
     from pipeline.storage import open_store
 
-    config = project.load(project_file, work=work)
-    found = audit_log.verify(open_store(config.zones.work, "work"), config.name, head)
-    facts({"entries": found.entries, "begun and not ended": ", ".join(map(str, found.open)) or "none",
-           "head": found.head})
+    config = project.load(project_file, work=work, release=release)
+    try:
+        released = audit_log.released_heads(open_store(config.zones.release, "release", create=False), config.name)
+    except NotFound:        # nothing was ever published
+        released = {}
+    except TreError as error:
+        released = {}
+        print(f"warning: the heads that releases keep were not compared: {error}", file=sys.stderr)
+    found = audit_log.verify(open_store(config.zones.work, "work"), config.name, head, released)
+    facts({"entries": found.entries, "heads kept by releases": len(released),
+           "begun and not ended": ", ".join(map(str, found.open)) or "none", "head": found.head})
     if found.wrong:
         raise AuditLogBroken(f"The audit log was touched: {'; '.join(found.wrong[:20])}.",
                              hint="Keep the zone as it is; tell the IG officer.")

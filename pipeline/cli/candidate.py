@@ -1,4 +1,4 @@
-"""`tre candidate`: what an officer reads of a candidate before answering in Airflow."""
+"""`tre candidate`: what an officer reads of a candidate before answering."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, help="What waits for an officer's approv
 
 @app.callback()
 def _candidate() -> None:
-    """Candidates are approved in Airflow, under Required Actions."""
+    """Candidates are approved by tre approve PROJECT.toml --candidate; a demo's, also in Airflow."""
 
 
 @app.command("page", epilog=examples(

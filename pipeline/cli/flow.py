@@ -23,7 +23,7 @@ ApproveAs = Annotated[
     typer.Option(
         "--approve-as",
         metavar="NAME",
-        help="Approve as this officer. Only in a project marked demo = true; others are approved in Airflow.",
+        help="Approve as this officer. Only in a project marked demo = true; others need an officer's key.",
         show_default=False,
     ),
 ]
@@ -65,7 +65,9 @@ def run(
     _stage(config)
     built = build_all(config)
     if approve_as is None:
-        print("\nThe candidate waits for approval: in Airflow, or tre publish --approve-as NAME in a demo project.")
+        how = "in Airflow, or tre publish --approve-as NAME" if config.project.demo else \
+            "tre approve PROJECT.toml --candidate --as NAME, by an officer"
+        print(f"\nThe candidate waits for approval: {how}.")
     else:
         _approve(config, built, approve_as)
         _publish(config, built["candidate"])
@@ -125,7 +127,8 @@ def _may_approve(config: ProjectConfig, approve_as: str | None) -> None:
     """Before anything moves: an officer of the command line has no say over real data."""
     if approve_as is not None and not config.project.demo:
         raise ApprovalRefused(
-            "--approve-as works only in a project marked demo = true.", hint="Approve in Airflow: Required Actions."
+            "--approve-as works only in a project marked demo = true.",
+            hint="An officer signs: tre approve PROJECT.toml --candidate --as NAME.",
         )
 
 

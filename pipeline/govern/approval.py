@@ -34,16 +34,9 @@ def record(candidate_store: ObjectStore, config: ProjectConfig, candidate_id: st
         raise ApprovalRefused("The answer to a candidate is approve or reject.")
     if not approver or not triggered_by:
         raise ApprovalRefused("An approval names who answers and who triggered the run.")
-    if config.approve.officers and approver not in config.approve.officers:
-        raise ApprovalRefused("The approver is not an officer of this project.", hint="See [approve] officers.")
     if _same_person(approver, triggered_by) and not config.project.demo:
         raise ApprovalRefused("The approver is who triggered the run.", hint="Somebody else must answer.")
-    manifest = _manifest(candidate_store, config.name, candidate_id, digest)
-    if bool(manifest.get("demo")) != config.project.demo:
-        raise ApprovalRefused("The candidate and the project file do not agree that this is a demo.")
-    latest = _read(candidate_store, layout.latest_candidate(config.name))
-    if latest is not None and latest.get("candidate") != candidate_id:
-        raise ApprovalRefused("A newer candidate has taken this one's place.", hint="Answer the newer one.")
+    may_answer(candidate_store, config, candidate_id, digest, approver)
     doc = {"schema_version": SCHEMA_VERSION, "project": config.name, "candidate": candidate_id, "digest": digest,
            "approver": approver, "triggered_by": triggered_by, "decision": decision,
            "when": when.astimezone(UTC).isoformat(timespec="seconds")}
@@ -53,6 +46,20 @@ def record(candidate_store: ObjectStore, config: ProjectConfig, candidate_id: st
     if stands is None or any(stands.get(name) != doc[name] for name in _SAME):
         raise ApprovalRefused("Another answer to this candidate stands.", hint="Build a new candidate to ask again.")
     return stands
+
+
+def may_answer(candidate_store: ObjectStore, config: ProjectConfig, candidate_id: str, digest: str,
+               approver: str) -> None:
+    """Raise ApprovalRefused where the candidate has other bytes, a newer one has taken its place, or the approver is
+    not one of the project's."""
+    if config.approve.officers and approver not in config.approve.officers:
+        raise ApprovalRefused("The approver is not an officer of this project.", hint="See [approve] officers.")
+    manifest = _manifest(candidate_store, config.name, candidate_id, digest)
+    if bool(manifest.get("demo")) != config.project.demo:
+        raise ApprovalRefused("The candidate and the project file do not agree that this is a demo.")
+    latest = _read(candidate_store, layout.latest_candidate(config.name))
+    if latest is not None and latest.get("candidate") != candidate_id:
+        raise ApprovalRefused("A newer candidate has taken this one's place.", hint="Answer the newer one.")
 
 
 def check(candidate_store: ObjectStore, project: str, candidate_id: str, digest: str) -> dict[str, Any]:

@@ -32,12 +32,14 @@ if TYPE_CHECKING:
 
 MOST_DAYS = 731         # from approval to expiry
 FOLDER = PRODUCT / "infra" / "approvals"
-PROJECT = "project"     # the kind of the project file: approved for its own project alone
+PROJECT, CANDIDATE = "project", "candidate"
+OWN = (PROJECT, CANDIDATE)      # kinds that are approved for their own project alone
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A file that a project runs, by its `kind` (as in `runs`, or project) and `name` as named there."""
+    """A file that a project runs, by its `kind` (as in `runs`, or project) and `name` as named there; or a candidate,
+    by its id and the digest of its manifest."""
 
     kind: str
     name: str
@@ -150,6 +152,17 @@ def require(config: ProjectConfig, today: Day) -> Standing:
     return found
 
 
+def of_candidate(config: ProjectConfig, candidate: str, digest: str, today: Day) -> Verdict | None:
+    """Return what officers have signed of exactly these bytes of a candidate (`digest`: of its manifest); None for a
+    demo, whose candidates are answered without a key. Raises as `standing` does."""
+    if config.project.demo:
+        return None
+    officers = room.load(config)
+    assert officers is not None, "a project that is no demo has a list of officers, or is refused"
+    run = Run(CANDIDATE, candidate, digest)
+    return _judge(run, _entries(config), officers, config, officers.needed(config), today)
+
+
 def chosen(config: ProjectConfig, names: Iterable[str]) -> list[Run]:
     """Return what the project runs, or of that the files of these names. Raises UsageError, naming one that it does not
     run."""
@@ -171,6 +184,16 @@ def _named(files: Iterable[Run]) -> dict[str, str]:
     return {f"{run.kind} {run.name}": run.sha256 for run in files}
 
 
+def known(config: ProjectConfig, approver: str, private: Ed25519PrivateKey) -> None:
+    """Raise FilesNotApproved where the list of officers does not have this key under this name for the project."""
+    officers = room.load(config)
+    if officers is not None:
+        officer = officers.by_name.get(approver)
+        if officer is None or officer.public != public_of(private) or not officer.may(config.name):
+            raise FilesNotApproved("The list of officers does not have this key under this name for this project.",
+                                   hint="The machine's administrator keeps the list; tre approve --check shows it.")
+
+
 def approve(config: ProjectConfig, approver: str, private: Ed25519PrivateKey, wanted: Iterable[Run], *, today: Day,
             expires: Day, every_project: bool = False) -> Path:
     """Sign these files and write the approvals as a new file; return its path.
@@ -178,17 +201,12 @@ def approve(config: ProjectConfig, approver: str, private: Ed25519PrivateKey, wa
     `every_project`: for whatever project names them, but for the project file. Raises FilesNotApproved where the list
     of officers does not have this key under this name for the project, UsageError for dates that cannot be.
     """
-    officers = room.load(config)
-    if officers is not None:
-        officer = officers.by_name.get(approver)
-        if officer is None or officer.public != public_of(private) or not officer.may(config.name):
-            raise FilesNotApproved("The list of officers does not have this key under this name for this project.",
-                                   hint="The machine's administrator keeps the list; tre approve --check shows it.")
+    known(config, approver, private)
     if not today <= expires <= today + timedelta(MOST_DAYS):
         raise UsageError(f"An approval ends on a day from today to {MOST_DAYS} days ahead.")
     lines = ["schema_version = 1"]
     for run in wanted:
-        project = EVERY if every_project and run.kind != PROJECT else config.name
+        project = EVERY if every_project and run.kind not in OWN else config.name
         said = Statement(run.kind, run.name, run.sha256, project, approver, today, expires)
         lines += ["", "[[approval]]", *_toml(said), f'signature = "{sign(private, said)}"']
     text = "\n".join([*lines, ""])
@@ -244,7 +262,7 @@ def _problem(run: Run, entry: Entry, officers: Officers, config: ProjectConfig, 
         return f"{_shown(entry.approver)} is not on the list of officers"
     if not holds(officer.public, entry.statement, entry.signature):
         return f"the signature is not {officer.name}'s, or not of this: the approval was changed or moved"
-    if entry.project != config.name and (entry.project != EVERY or run.kind == PROJECT):
+    if entry.project != config.name and (entry.project != EVERY or run.kind in OWN):
         return f"{officer.name} approved it for another project"
     if not officer.may(config.name):
         return f"{officer.name} is not listed for this project"

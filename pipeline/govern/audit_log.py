@@ -155,6 +155,16 @@ def entries(work: ObjectStore, project: str) -> Iterator[Entry]:
         yield _entry(work.read(layout.audit_entry(project, number)))
 
 
+def who_did(work: ObjectStore, project: str, what: str, ids: Mapping[str, str]) -> str | None:
+    """Return who did this last, of these ids; None where no entry that can be read tells of it."""
+    for number in sorted(_numbers(work, project), reverse=True):
+        with suppress(ValueError):
+            entry = _entry(work.read(layout.audit_entry(project, number)))
+            if (entry.what, entry.state) == (what, "done") and ids.items() <= entry.ids.items():
+                return entry.who
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Checked:
     """What `verify` found. `head`: digest of the newest entry, to be kept elsewhere. `open`: entries begun and not
@@ -166,11 +176,30 @@ class Checked:
     open: tuple[int, ...]
 
 
-def verify(work: ObjectStore, project: str, kept: str | None = None) -> Checked:
+def head(work: ObjectStore, project: str) -> str:
+    """Return the digest (SHA-256, hex) of the newest entry."""
+    last = max(_numbers(work, project), default=0)
+    return hashlib.sha256(work.read(layout.audit_entry(project, last))).hexdigest() if last else NOTHING
+
+
+def released_heads(release: ObjectStore, project: str) -> dict[str, str]:
+    """Return, by release, the head that the audit log had when it was published: kept by another zone."""
+    found: dict[str, str] = {}
+    for entry in release.list(layout.releases(project)):
+        name = entry.key.removeprefix(layout.releases(project)).partition("/")[0]
+        if entry.key == layout.in_release(project, name, "run.json"):
+            with suppress(ValueError, AttributeError):
+                if said := json.loads(release.read(entry.key)).get("audit_head"):
+                    found[name] = str(said)
+    return found
+
+
+def verify(work: ObjectStore, project: str, kept: str | None = None,
+           released: Mapping[str, str] | None = None) -> Checked:
     """Follow the chain from its first entry, and name what is wrong with which entry.
 
-    `kept`: a head's digest that was noted earlier; an entry must still have it. Without it nobody can tell whether the
-    chain's end was cut off.
+    `kept`: a head's digest that was noted earlier; `released`: see `released_heads`. An entry must still have each.
+    Without them nobody can tell whether the chain's end was cut off.
     """
     numbers = _numbers(work, project)
     last, wrong, digests = max(numbers, default=0), [], {}
@@ -210,6 +239,8 @@ def verify(work: ObjectStore, project: str, kept: str | None = None) -> Checked:
             ends.add(entry.of)
     if kept and kept.lower() not in digests.values():
         wrong.append("no entry has the digest that was kept: the end was cut off, or it was changed")
+    wrong += [f"no entry has the digest that release {name} was published with: the end was cut off, or it was changed"
+              for name, one in sorted((released or {}).items()) if one not in digests.values()]
     return Checked(len(numbers), digests.get(last, NOTHING), tuple(wrong), tuple(n for n in begun if n not in ends))
 
 

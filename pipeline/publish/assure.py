@@ -220,6 +220,17 @@ def _proposed(url: str, drawn: Drawn, leaks: tuple[str, ...]) -> tuple[str, ...]
     return tuple(sorted(set(_among(rows, studies, "study_uid")["sop_instance_uid"].to_pylist()) - set(drawn.recalled)))
 
 
+def _recorded_leaks(work: ObjectStore, prefix: str) -> set[str]:
+    """Return every instance that an earlier review of the release says leaks."""
+    found: set[str] = set()
+    for entry in list(work.list(prefix)):
+        if entry.key.endswith("/record.json"):
+            sheet = work.read(f"{entry.key.rpartition('/')[0]}/{SHEET}").decode("utf-8-sig")
+            found |= {row["instance"].strip() for row in csv.DictReader(io.StringIO(sheet, newline=""))
+                      if row["verdict"].strip().lower() == "leak"}
+    return found
+
+
 def proposal(verdicts: Verdicts) -> bytes:
     """Return a recall proposal: a list that `tre recall --instances` takes, for an officer to decide on."""
     head = (f"# Proposal: recall the studies in which a review of release {verdicts.drawn.release} found a leak.\n"
@@ -232,11 +243,16 @@ def record(work: ObjectStore, verdicts: Verdicts, at: str, by: str) -> str:
     """Write the sheet, what it shows and, where there is a leak, the recall proposal into the work zone. Return where.
 
     The identifiable zone and not the release's: which image leaks what is nothing that those who read the release are
-    told. The same sheet again is the record that stands.
+    told. The same sheet again is the record that stands; another one may find more, and take no leak back that is
+    recorded. Raises UsageError where it would.
     """
     drawn = verdicts.drawn
     base = layout.assurance(drawn.project, drawn.release, verdicts.sha256)
     if work.stat(f"{base}/record.json") is None:
+        known = _recorded_leaks(work, f"{base.rpartition('/')[0]}/") & {row["sop_instance_uid"] for row in drawn.rows}
+        if taken_back := known - set(verdicts.leaks):
+            raise UsageError(f"{len(taken_back)} instances that are recorded as leaks are clean in this sheet.",
+                             hint="A recorded leak stands. Tell the data steward and the IG officer what has changed.")
         work.write(f"{base}/{SHEET}", verdicts.sheet)
         if verdicts.leaks:
             work.write(f"{base}/{PROPOSAL}", proposal(verdicts))

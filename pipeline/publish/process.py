@@ -41,9 +41,17 @@ def environment(full: Mapping[str, str]) -> dict[str, str]:
 
 
 def run(
-    config: ProjectConfig, candidate_id: str, *, run_id: str | None = None, dry_run: bool = False
+    config: ProjectConfig,
+    candidate_id: str,
+    digest: str | None = None,
+    *,
+    head: str | None = None,
+    run_id: str | None = None,
+    dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Publish an approved candidate; return the fields of release.Published.
+    """Publish an approved candidate, of which `digest` is the manifest's; return the fields of release.Published.
+
+    `head`: digest of the audit log's newest entry, kept in the release's run.json.
 
     Raises what the publisher raised, by its exit code: PublishRefused, ApprovalRefused, StoreRefused, LeaseHeld, …;
     EnvironmentUnfit where its zones are on S3 and have no credentials of their own. It is ended with this process's
@@ -70,6 +78,8 @@ def run(
         "--release",
         config.zones.release,
     ]
+    command += ["--digest", digest] if digest else []
+    command += ["--audit-head", head] if head else []
     command += ["--run-id", run_id] if run_id else []
     command += ["--dry-run"] if dry_run else []
     command += ["--progress"] if observe.progress_shown() else []

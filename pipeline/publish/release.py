@@ -65,6 +65,7 @@ def publish(
     *,
     approval: Mapping[str, Any],
     run_id: str | None = None,
+    audit_head: str | None = None,
     dry_run: bool = False,
 ) -> Published:
     """Copy an approved candidate into the release zone.
@@ -79,7 +80,7 @@ def publish(
     if not dry_run:
         probe.probe(release)
     with nullcontext() if dry_run else lease.hold(release, layout.lease(project, "publish")):
-        return _publish(candidate, release, project, candidate_id, approval, run_id, dry_run)
+        return _publish(candidate, release, project, candidate_id, approval, run_id, audit_head, dry_run)
 
 
 def _publish(
@@ -89,6 +90,7 @@ def _publish(
     candidate_id: str,
     approval: Mapping[str, Any],
     run_id: str | None,
+    audit_head: str | None,
     dry_run: bool,
 ) -> Published:
     started = datetime.now(UTC)
@@ -156,6 +158,7 @@ def _publish(
         "host": socket.gethostname(),
         "approver": approval.get("approver"),
         "approved": approval.get("when"),
+        "audit_head": audit_head,
     }
     release.create(layout.in_release(project, name, "run.json"), canonical(run))
     return result

@@ -13,11 +13,13 @@ from pipeline.steps.recalls import finish_recall, order_recall, recall
 from pipeline.steps.release import (
     approve,
     approve_files,
+    candidate_answer,
     candidate_page,
     candidate_summary,
     newest_candidate,
     publish,
     record_assurance,
+    sign_candidate,
 )
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "approve_files",
     "ask_pacs",
     "assemble",
+    "candidate_answer",
     "candidate_page",
     "candidate_summary",
     "clinical",
@@ -44,6 +47,7 @@ __all__ = [
     "resolve_cohort",
     "retrieve",
     "retry",
+    "sign_candidate",
     "stage",
     "validate",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline import layout
 from pipeline.audited import audited
 from pipeline.errors import UsageError
-from pipeline.side import Identifiable, Project, Result, config_of, zone
+from pipeline.side import Identifiable, Project, Result, approved, config_of, zone
 
 
 @audited("cohort")
@@ -17,12 +17,13 @@ def resolve_cohort(project: Project, result: str, out: str, reason: str, by: str
     """Turn a result (a CSV of pseudonyms) into the source's ids, in a new file `out` of the identifiable zone.
 
     Result: digest (of the result's bytes), asked, found, people, studies, left_out (studies by reason). `out` is
-    readable by its owner alone. Raises UsageError (see catalogue.cohort), PeopleListRefused, CrosswalkRefused.
+    readable by its owner alone. Raises UsageError (see catalogue.cohort), PeopleListRefused, CrosswalkRefused, and
+    FilesNotApproved: the project file says who may be found again.
     """
     from pipeline.catalogue import cohort as room
     from pipeline.stage import batches
 
-    side = Identifiable(project)
+    side = approved(project)
     path, asked = room.place(side.config, Path(out)), room.read_result(Path(result))
 
     def decide(row: Any) -> tuple[str | None, str | None]:

@@ -8,6 +8,7 @@ import re
 import select
 import sys
 import time
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ TRE = Path(sys.executable).with_name("tre")
 def real(tmp_path):
     """A project that is no demo, with approvals beside it; its officer's list stands elsewhere."""
     site = tmp_path / "site"
-    write_demo(site, women=1)
+    write_demo(site, women=1, as_of=date.today())
     create_key(tmp_path / "keys", "demo-screening")
     text = (site / "project.toml").read_text().replace("demo = true", "demo = false")
     (site / "project.toml").write_text(text + '\n[approve]\napprovals = "approvals"\n')
@@ -82,6 +83,32 @@ def test_from_a_new_key_to_a_project_that_runs(tre, real, env, tmp_path):
     assert states[0] == "NOT APPROVED" and states == sorted(states), "what lacks approval stands on top"
     assert [line for line in lacking.out.splitlines() if "ct.dicom" in line and "NOT APPROVED" in line]
     assert tre("doctor", real, **env).code == errors.EnvironmentUnfit.exit_code
+
+
+def test_a_candidate_is_published_by_an_officer_s_key_and_by_nothing_else(tre, real, env, tmp_path):
+    keep_list(env, tre("approve", "--new-key", "a.officer", "--no-passphrase", **env).out)
+    assert tre("approve", real, "--as", "a.officer", "--yes", **env).code == 0
+    said = tre("run", real, **env)
+    assert said.code == 0 and "tre approve PROJECT.toml --candidate --as NAME" in said.out, said.err
+    assert tre("publish", real, "--approve-as", "a.officer", **env).code == errors.ApprovalRefused.exit_code
+    early = tre("publish", real, **env)
+    assert early.code == errors.ApprovalRefused.exit_code and "Nobody has approved" in early.err
+    assert tre("approve", real, "--candidate", "ct.dicom", "--as", "a.officer", "--yes", **env).code == 2
+    assert tre("approve", real, "--reject", "--as", "a.officer", "--yes", **env).code == 2
+    unsure = tre("approve", real, "--candidate", "--as", "a.officer", **env)
+    assert unsure.code == 2 and "Nothing was signed" in unsure.err and "candidate.html" in unsure.out
+    signed = tre("approve", real, "--candidate", "--as", "a.officer", "--yes", **env)
+    assert signed.code == 0 and "may be published" in signed.out, signed.err
+    done = tre("publish", real, **env)
+    assert done.code == 0, done.err
+    log = tre("audit-log", "show", real, **env).out
+    assert "approve" in log and "signed=1" in log
+    checked = tre("audit-log", "verify", real, **env)
+    assert checked.code == 0 and re.search(r"heads kept by releases +1", checked.out)
+    for path in sorted((tmp_path / "site" / "work").rglob("audit/*.json"))[-6:]:
+        path.unlink()
+    cut = tre("audit-log", "verify", real, **env)
+    assert cut.code == errors.AuditLogBroken.exit_code and "was published with" in cut.err
 
 
 def test_one_file_can_be_signed_alone_and_another_s_key_signs_nothing(tre, real, env):

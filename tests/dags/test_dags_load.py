@@ -100,6 +100,12 @@ def test_a_project_that_nobody_approved_has_a_recall_and_nothing_else_and_is_nam
     what = {"signed": ("stage", "build_candidate", "release", "recall"), "changed": ("recall",),
             "unsigned": ("recall",)}  # fmt: skip
     assert set(parsed["dags"]) == {f"{name}__{dag}" for name, dags in what.items() for dag in dags}
+    tasks = parsed["dags"]["signed__release"]["tasks"]      # no demo: nobody's click approves
+    order = ["newest", "signed", "publish", "ledger"]
+    assert set(tasks) == set(order)
+    assert all(after in tasks[before]["downstream"] for before, after in itertools.pairwise(order))
+    assert all(task["trigger_rule"] == "all_success" for task in tasks.values())
+    assert (tasks["publish"]["pool"], bool(parsed["dags"]["signed__release"]["deadline"])) == ("tre_publish", True)
     (said,) = parsed["errors"].values()
     assert re.search(r"changed\.toml: Not approved.*changed\.toml \(project, [0-9a-f]{12}\): .*other bytes", said)
     assert "unsigned.toml (project, " in said

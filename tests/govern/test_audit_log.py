@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -144,6 +145,27 @@ def test_a_cut_end_shows_by_the_head_that_was_kept_and_by_nothing_else(work):
         path_of(work, number).unlink()
     assert audit_log.verify(work, P).wrong == ()
     assert "cut off" in audit_log.verify(work, P, head).wrong[0]
+
+
+def test_a_cut_end_shows_by_the_head_that_a_release_keeps(work, tmp_path):
+    release = open_store(f"file://{tmp_path}/release", "release")
+    fill(work, 3)
+    for number, name in ((2, "0001-0a1b2c3d4e5f"), (3, "0002-0a1b2c3d4e5f")):
+        kept = {"audit_head": hashlib.sha256(path_of(work, number).read_bytes()).hexdigest()}
+        release.write(layout.in_release(P, name, "run.json"), json.dumps(kept).encode())
+    release.write(layout.in_release(P, "0003-0a1b2c3d4e5f", "run.json"), b"{}")       # of a time before heads were kept
+    release.write(layout.in_release(P, "0001-0a1b2c3d4e5f", "tables/run.json"), b'{"audit_head": "00"}')
+    heads = audit_log.released_heads(release, P)
+    assert len(heads) == 2 and heads["0002-0a1b2c3d4e5f"] == audit_log.head(work, P)
+    assert audit_log.verify(work, P, released=heads).wrong == ()
+    path_of(work, 3).unlink()
+    (wrong,) = audit_log.verify(work, P, released=heads).wrong
+    assert "release 0002-0a1b2c3d4e5f" in wrong
+    for number in (1, 2):
+        path_of(work, number).unlink()
+    fill(work, 5)       # another story, whole in itself
+    assert audit_log.verify(work, P).wrong == ()
+    assert len(audit_log.verify(work, P, released=heads).wrong) == 2
 
 
 @pytest.mark.parametrize("what", ["another below", "a number of other digits"])

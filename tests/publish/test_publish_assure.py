@@ -9,6 +9,8 @@ import hashlib
 import io
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from pipeline.publish import assure, review
 from pipeline.storage import open_store, tables
 from pipeline.synthetic import files
 from pipeline.synthetic.project import project_text
+from tests.helpers.s3 import bucket, moto, point_zones
 
 PROJECT, RELEASE = "demo-screening", "0001-0a1b2c3d4e5f"
 
@@ -30,11 +33,11 @@ PROJECT, RELEASE = "demo-screening", "0001-0a1b2c3d4e5f"
 class Published:
     """A release of few images, written by hand."""
 
-    def __init__(self, root: Path, instances: int = 12) -> None:
+    def __init__(self, root: Path, instances: int = 12, base: str = "") -> None:
         import pyarrow as pa
 
         self.root = root
-        zones = {zone: (root / zone).as_uri() for zone in ("landing", "work", "candidate", "release")}
+        zones = {zone: f"{base or root.as_uri()}/{zone}" for zone in ("landing", "work", "candidate", "release")}
         (root / "landing").mkdir(parents=True)
         self.store, self.work = open_store(zones["release"], "release"), open_store(zones["work"], "work")
         (root / "project.toml").write_text(project_text(*zones.values()))
@@ -169,6 +172,47 @@ def test_a_leak_raises_a_recall_proposal_of_its_study(published: Published) -> N
     assert uid in proposed and len(proposed) == 4 == found["proposed"]
     assert {int(one[-3:]) // 4 for one in proposed} == {int(uid[-3:]) // 4}
     assert found["per_100000"] == 20_000 and found["leaks"] == 1
+
+
+def test_a_recorded_leak_is_not_taken_back_by_another_sheet(published: Published) -> None:
+    sheet = published.sheet(published.drawn(), 2)
+    first = steps.record_assurance(published.config, published.url, str(sheet))
+    more = steps.record_assurance(published.config, published.url, str(published.sheet(sheet, 1, 2)))
+    assert (more["leaks"], more["record"] == first["record"]) == (2, False)
+    with pytest.raises(UsageError, match="2 instances that are recorded as leaks"):
+        steps.record_assurance(published.config, published.url, str(published.sheet(sheet)))
+    other = published.drawn("another", 12, "t")        # another sample has all of them in it
+    with pytest.raises(UsageError, match="1 instances that are recorded as leaks"):
+        leak = list(csv.DictReader(sheet.open()))[1]["instance"]
+        place = [row["instance"] for row in csv.DictReader(other.open())].index(leak)
+        steps.record_assurance(published.config, published.url, str(published.sheet(other, place)))
+    records = [entry.key for entry in published.work.list(f"{PROJECT}/assurances/") if "record.json" in entry.key]
+    assert len(records) == 2
+    assert list(audit_log.entries(published.work, PROJECT))[-1].state == "failed"
+
+
+def test_a_release_on_s3_is_reviewed_by_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tre = Path(sys.executable).with_name("tre")
+
+    def run(*words: object) -> str:
+        command = [tre, "release", "assure", *map(str, words)]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    with moto() as server:
+        point_zones(monkeypatch, server)
+        made = Published(tmp_path / "site", base=f"s3://{bucket(server)}/zones")
+        said = run(made.url, "--sample", 5, "--seed", "s", "--out", made.root / "review")
+        assert "if none leaks" in said
+        sheet = made.root / "review" / "verdicts.csv"
+        assert sheet.read_bytes() == made.drawn("here").read_bytes()        # the same seed, the same sample
+        said = run(made.url, "--record", made.sheet(sheet, 0), "--project", made.root / "project.toml")
+        assert re.search(r"upper 95 % bound\s+65,?740\.8 per 100,000", said) and "A leak was found" in said
+        kept = {entry.key.rpartition("/")[2] for entry in made.work.list(f"{PROJECT}/assurances/")}
+        assert kept == {"record.json", "verdicts.csv", "recall-proposal.txt"}
 
 
 def _set(n: int, **cells: str) -> Any:

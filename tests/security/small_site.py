@@ -103,8 +103,10 @@ class Site:
         steps.curate(self.project, assembled["candidate"])
         return steps.validate(self.project, assembled["candidate"])
 
-    def approve(self, sealed: Mapping[str, Any], approver: str = "officer") -> None:
-        steps.approve(self.project, sealed["candidate"], sealed["digest"], approver, "engineer", "approve")
+    def approve(self, sealed: Mapping[str, Any], approver: str = "tester", key: str = "", days: int = 30) -> None:
+        """An officer signs; `key`: with whose key, where it is another's."""
+        steps.sign_candidate(self.project, sealed["candidate"], sealed["digest"], approver, "approve",
+                             officers.key(key or approver), days=days)
 
     def release(self) -> dict[str, Any]:
         """From staged to published."""

@@ -51,13 +51,20 @@ class Approved:
         self.site.stage()
         self.sealed = self.site.seal()
         self.refused = 0
-        for name in ("engineer", "Engineer", " engineer "):
+        project, candidate, digest = self.site.project, self.sealed["candidate"], self.sealed["digest"]
+        for attempt in (lambda: steps.approve(project, candidate, digest, "tester", "engineer", "approve"),
+                        lambda: self.site.approve(self.sealed, approver="engineer"),
+                        lambda: self.site.approve(self.sealed, key="engineer"),
+                        lambda: self.site.approve({**self.sealed, "digest": "0" * 64})):
             try:
-                self.site.approve(self.sealed, approver=name)
-            except ApprovalRefused:
+                attempt()
+            except (ApprovalRefused, FilesNotApproved):
                 self.refused += 1
+        self.folder = project.parent / "approvals"
+        self.before = set(self.folder.iterdir())
         self.unanswered = steps.newest_candidate(self.site.project)["decision"] is None
         self.site.approve(self.sealed)
+        (self.signed,) = set(self.folder.iterdir()) - self.before
 
     def publish(self) -> dict[str, Any]:
         return steps.publish(self.site.project, self.sealed["candidate"])
@@ -192,9 +199,80 @@ def test_the_approval_record_cannot_be_turned_to_other_bytes(approved: Approved)
     assert approved.nothing_published()
 
 
-def test_who_triggered_the_run_does_not_approve_it(approved: Approved) -> None:
-    assert approved.refused == 3
+def test_nobody_answers_but_an_officer_with_a_key_of_their_own(approved: Approved) -> None:
+    """Not by a click that no key stands behind, not under a name that is not listed, not with another's key, and not of
+    other bytes."""
+    assert approved.refused == 4
     assert approved.unanswered
+
+
+def test_a_record_that_no_signature_stands_behind_publishes_nothing(approved: Approved) -> None:
+    """Whoever can write to the candidate zone can write the record; the signature is of these bytes, this project,
+    this day, this officer."""
+    record = json.loads(approved.site.key("candidate", layout.approval(approved.site.name,
+                                                                      approved.sealed["candidate"])).read_text())
+    assert (record["decision"], record["approver"]) == ("approve", "tester")
+    text = approved.signed.read_text()
+    for old, new in ((approved.sealed["digest"], "0" * 64), (f'project = "{approved.site.name}"', 'project = "*"'),
+                     (f"expires = {TODAY + timedelta(30)}", f"expires = {TODAY + timedelta(60)}"),
+                     ('kind = "candidate"', 'kind = "recipe"'), ('approver = "tester"', 'approver = "engineer"')):
+        with _changed(approved.signed, old, new), pytest.raises(ApprovalRefused, match="has not the signatures"):
+            approved.publish()
+    path = approved.site.key("candidate", layout.approval(approved.site.name, approved.sealed["candidate"]))
+    with _changed(path, '"tester"', '"somebody"'), pytest.raises(ApprovalRefused, match="has not the signatures"):
+        approved.publish()      # who it says answered is not who signed
+    approved.signed.unlink()
+    with pytest.raises(ApprovalRefused, match="nobody has approved it"):
+        approved.publish()
+    approved.signed.write_text(text)
+    two = officers.write_list(approved.site.folder.parent / "two" / "officers.toml",
+                              {"tester": ["*"], "second": ["*"]}, approvers={approved.site.name: 2})
+    with officers.listed(two):
+        signed = officers.sign(approved.site.project, by="second")
+        with pytest.raises(ApprovalRefused, match="1 of 2 approvers"):
+            approved.publish()
+        signed.unlink()
+    assert approved.nothing_published()
+
+
+def test_what_is_published_is_what_was_judged(approved: Approved, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The publisher is told the digest: a manifest and a record that change meanwhile are not what was signed."""
+    from pipeline.publish import process
+
+    whole = process.run
+    monkeypatch.setattr(process, "run", lambda config, candidate, digest, **more: whole(
+        config, candidate, "0" * 64, **more))
+    with pytest.raises(PublishRefused, match="changed while"):
+        approved.publish()
+    assert approved.nothing_published()
+
+
+def test_two_officers_are_two_signatures_and_one_rejection_is_enough(approved: Approved, tmp_path: Path) -> None:
+    site = approved.site
+    two = officers.write_list(tmp_path / "two" / "officers.toml", {"tester": ["*"], "second": ["*"]},
+                              approvers={site.name: 2})
+    key = site.key("candidate", layout.approval(site.name, approved.sealed["candidate"]))
+    record, asked = key.read_bytes(), (site.project, approved.sealed["candidate"], approved.sealed["digest"])
+    key.unlink()
+    made = []
+    try:
+        with officers.listed(two):
+            for name, left in (("tester", 1), ("second", 0)):
+                before = set(approved.folder.iterdir())
+                done = steps.sign_candidate(*asked, name, "approve", officers.key(name))
+                made += set(approved.folder.iterdir()) - before
+                assert (done["needed"] - done["signed"], done["decision"]) == (left, None if left else "approve")
+            key.unlink()
+            done = steps.sign_candidate(*asked, "second", "reject", officers.key("second"))
+            assert done["decision"] == "reject"
+            with pytest.raises(ApprovalRefused, match="Another answer"):
+                steps.sign_candidate(*asked, "tester", "approve", officers.key("tester"))
+            with pytest.raises(ApprovalRefused, match="Rejected"):
+                steps.candidate_answer(site.project, approved.sealed["candidate"])
+    finally:
+        key.write_bytes(record)
+        for path in {*approved.folder.iterdir()} - {*approved.before, approved.signed}:
+            path.unlink()
 
 
 # ---- the permitted people ----------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from steps_kit import NAME, Site, make
 
 from pipeline import config, steps
 from pipeline.errors import PeopleListRefused, PublishRefused, SuiteRefused
+from pipeline.govern import audit_log
+from pipeline.storage import open_store
 
 pytestmark = pytest.mark.xdist_group("steps")
 
@@ -110,6 +112,10 @@ def test_what_is_current_may_be_published_again_although_a_newer_waits(site: Sit
     """A publisher that was killed after its last write, or a task that is cleared: nothing changes."""
     older = steps.newest_candidate(site.project)["candidate"]
     done = steps.publish(site.project, older)
+    made = site.config()
+    work, release = (open_store(getattr(made.zones, zone), zone) for zone in ("work", "release"))
+    heads = audit_log.released_heads(release, NAME)
+    assert list(heads) == [done["release"]] and audit_log.verify(work, NAME, heads[done["release"]]).wrong == ()
     episodes = site.folder / "episodes.csv"
     episodes.write_text("\n".join(episodes.read_text().splitlines()[:-1]) + "\n")
     assert site.candidate()["candidate"] != older
