@@ -30,7 +30,7 @@ PLUGINS = ("/usr/share/orthanc/plugins/libOrthancDicomWeb.so", "/usr/lib/orthanc
 def config(root: Path, **retrieve: Any) -> ProjectConfig:
     """Return a project whose zones are below `root`."""
     given = {"host": "127.0.0.1", "called_ae": "PACS", "studies_an_hour": 0, "timeout_seconds": 10,
-             "seconds_between_queries": 0, "late_seconds": 1, "issuer": "HOSP-A", **retrieve}
+             "seconds_between_queries": 0, "late_seconds": 0.3, "issuer": "HOSP-A", **retrieve}
     doc = {
         "schema_version": 1,
         "project": {"name": PROJECT, "title": "Asking", "data_steward": "A steward", "linked": False, "demo": True},
