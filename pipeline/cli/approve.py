@@ -126,6 +126,8 @@ def _check(config: ProjectConfig) -> None:
         rows.append((v.run.kind, v.run.name, v.run.sha256[:12], state, by if v.approved else v.reason()))
     table(f"What {config.name} runs", ("kind", "file", "SHA-256", "", "by whom, until when; or why not"), rows)
     _officers(config, found)
+    if found.officers and not found.lacking:
+        print(f"All of it may run until {min(v.until for v in found.verdicts)}.")
     if found.lacking:
         raise FilesNotApproved(f"{len(found.lacking)} of {len(rows)} files lack approval: {config.name} does not run.",
                                hint="An officer reads them and signs: tre approve PROJECT.toml --as NAME.")

@@ -86,9 +86,15 @@ class Verdict:
     def approved(self) -> bool:
         return len(self.by) >= self.needed
 
+    @property
+    def until(self) -> Day:
+        """The last day on which enough of the approvals hold, of a file that is approved."""
+        return sorted((entry.expires for entry in self.by), reverse=True)[self.needed - 1]
+
     def reason(self) -> str:
         """Return why not, in words."""
-        have = f"{len(self.by)} of {self.needed} approvers" if self.by else "nobody has approved it"
+        have = (f"{len(self.by)} of {self.needed} approvers ({', '.join(entry.approver for entry in self.by)})"
+                if self.by else "nobody has approved it")
         return "; ".join([have, *self.why])
 
 

@@ -66,6 +66,8 @@ def test_from_a_new_key_to_a_project_that_runs(tre, real, env, tmp_path):
     checked = tre("approve", "--check", real, **env)
     assert checked.code == 0, checked.err
     assert "NOT APPROVED" not in checked.out and "a.officer" in checked.out
+    last = re.findall(r"until (\d{4}-\d\d-\d\d)", signed.out)[0]
+    assert f"All of it may run until {last}." in checked.out
     (fingerprint,) = re.findall(r"fingerprint:\s+((?:[0-9a-f]{4} ?){4})\.", made.out)
     assert fingerprint in checked.out
     assert tre("stage", real, **env).code == 0

@@ -324,7 +324,7 @@ def test_a_second_approver_with_the_first_one_s_key_does_not_count(two, tmp_path
     for path in (officers.sign(two, today=TODAY), officers.sign(two, today=TODAY, days=60)):
         last = path
     last.write_text(last.read_text().replace('approver = "tester"', 'approver = "second"'))
-    assert "1 of 2 approvers; the signature is not second's" in refused(two)
+    assert "1 of 2 approvers (tester); the signature is not second's" in refused(two)
     shared = officers.write_list(tmp_path / "list" / "shared.toml", {"tester": ["*"], "second": ["*"]},
                                  keys={"second": officers.public("tester")})
     with officers.listed(shared), pytest.raises(OfficersRefused, match="listed twice"):
