@@ -98,7 +98,7 @@ def standing(work: ObjectStore, project: str) -> Recalls:
 def may_order(config: ProjectConfig, approver: str, requested_by: str) -> None:
     """Raise ApprovalRefused where these two may not recall: the same rules as for a release."""
     if not approver.strip() or not requested_by.strip():
-        raise ApprovalRefused("A recall names who approves it and who asks for it.")
+        raise ApprovalRefused("A recall names who approves it and who asks for it.", hint="Give --approver NAME.")
     if config.approve.officers and approver not in config.approve.officers:
         raise ApprovalRefused("The approver is not an officer of this project.", hint="See [approve] officers.")
     if approver.casefold() == requested_by.casefold() and not config.project.demo:
