@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import re
+import typing
+from datetime import date
 from pathlib import Path
 
+from pydantic import IPvAnyNetwork
+from pydantic_core import PydanticUndefined
+
 from pipeline import schemas
+from pipeline.config import ProjectConfig
 from pipeline.errors import TreError
 from pipeline.model import REASONS, TRANSITIONS, Status
+from pipeline.sections import Section
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 NOTE = "<!-- Written by `make docs` from the code. Do not edit it here. -->\n"
@@ -85,12 +95,75 @@ def dictionary() -> str:
     return "\n".join(lines)
 
 
+def project_file() -> str:
+    """Return docs/project-file.md: every key that a project file may have, as `pipeline/sections.py` declares it."""
+    lines = [
+        NOTE,
+        "# The project file\n",
+        "One TOML file a project. `schema_version = 1` stands first. A key that is not here is refused, with its line.",
+        "Paths are relative to the file; `${NAME}` is taken from the environment, in `[zones]` alone. `[project]`,",
+        "`[zones]`, `[eligibility]` and `[deidentify]` must be there; what else is left out is not done, or goes by",
+        "what stands here.",
+        "How to begin: [runbook](runbook.md#a-new-project).\n",
+    ]
+    for name, field in ProjectConfig.model_fields.items():
+        for kind, form in _sections(field.annotation):
+            lines += _keys(form.format(field.alias or name), kind)
+    return "\n".join(lines)
+
+
+def _keys(header: str, kind: type[Section]) -> list[str]:
+    """Return the table of one section's keys, and those of the sections in it."""
+    source, below = inspect.getsource(kind), []
+    lines = [f"## {header}\n", *([f"{inspect.cleandoc(kind.__doc__)}\n"] if kind.__doc__ else []),
+             "| key | is | unless given | means |", "| --- | --- | --- | --- |"]
+    for name, field in kind.model_fields.items():
+        inner = _sections(field.annotation)
+        if inner:
+            path = header.strip("[]")
+            below += [one for of, form in inner for one in _keys(form.format(f"{path}.{name}"), of)]
+            continue
+        said = re.search(rf"^    {name}: .*?  # (.*)$", source, re.M)
+        default = "**required**" if field.default is PydanticUndefined else _toml(field.default)
+        lines.append(f"| `{name}` | {_word(field.annotation)} | {default} | {said[1] if said else ''} |")
+    return [*(lines if lines[-1][1:4] != " --" else []), "", *below]
+
+
+def _sections(annotation: object) -> list[tuple[type[Section], str]]:
+    """Return the sections that a key's type holds, each with how its header is written."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [(annotation, "[{}]")]
+    forms = {tuple: "[[{}]]", dict: "[{}.NAME]"}
+    form = forms.get(typing.cast(type, typing.get_origin(annotation)), "[{}]")
+    return [(kind, form) for inner in typing.get_args(annotation) for kind, _ in _sections(inner)]
+
+
+def _word(annotation: object) -> str:
+    words = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path", date: "date",
+             IPvAnyNetwork: "network"}
+    if annotation in words:
+        return words[typing.cast(type, annotation)]
+    inner = [one for one in typing.get_args(annotation) if one not in (type(None), Ellipsis)]
+    if typing.get_origin(annotation) is typing.Literal:
+        return " or ".join(f"`{_toml(one)}`" for one in inner)
+    said = [_word(one) for one in inner]
+    if typing.get_origin(annotation) is dict:
+        return f"table of {said[1]}"
+    return f"list of {said[0]}" if typing.get_origin(annotation) is tuple else " or ".join(said)
+
+
+def _toml(value: object) -> str:
+    text = json.dumps(value, default=lambda path: str(path))
+    return {"{}": "none", "[]": "none", '""': "none", "null": "none"}.get(text, text)
+
+
 def _all(kind: type[TreError]) -> list[type[TreError]]:
     children = [child for child in kind.__subclasses__() if child.__module__ == TreError.__module__]
     return [kind, *(below for child in children for below in _all(child))]
 
 
-PAGES = {"states.md": states, "errors.md": errors, "dictionary.md": dictionary}
+PAGES = {"states.md": states, "errors.md": errors, "dictionary.md": dictionary,
+         "project-file.md": project_file}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

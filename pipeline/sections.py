@@ -20,8 +20,8 @@ class Project(Section):
     """Who asks, and under which rules."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{2,39}$")
-    title: str
-    data_steward: str
+    title: str                                              # as people read it: in Airflow, on pages, in a release
+    data_steward: str                                       # whom researchers turn to
     demo: bool = False      # a demo project may be approved by its own officer, and never holds real data
     linked: bool = True     # people are NHS numbers, through the crosswalk; else (issuer, local id)
 
@@ -29,10 +29,10 @@ class Project(Section):
 class Zones(Section):
     """A URL each, `file:///…` or `s3://bucket/prefix`."""
 
-    landing: str
-    work: str
-    candidate: str
-    release: str
+    landing: str                                            # what arrives; never written to, but by retrieve and listen
+    work: str                                               # inventories, the map from source to output: identifiable
+    candidate: str                                          # de-identified, not yet approved
+    release: str                                            # what researchers see
 
     @field_validator("*")
     @classmethod
@@ -55,9 +55,9 @@ class Stage(Section):
     schedule: str = ""                                      # cron of the stage DAG; empty: started by hand
     quiet_seconds: int = Field(default=120, ge=0)           # a study that changed more recently is still arriving
     issuer: str | None = None                               # issuer of Patient IDs where the header names none
-    max_object_bytes: int = Field(default=16_000_000_000, gt=0)
-    shard_bytes: int = Field(default=8_000_000_000, gt=0)
-    shard_instances: int = Field(default=20_000, gt=0)
+    max_object_bytes: int = Field(default=16_000_000_000, gt=0)  # larger objects are rejected
+    shard_bytes: int = Field(default=8_000_000_000, gt=0)   # one task de-identifies so much, and
+    shard_instances: int = Field(default=20_000, gt=0)      # so many; a study is never divided
 
 
 class StudyDates(Section):
@@ -75,8 +75,8 @@ class People(Section):
     """The permitted people: a CSV with the header `person` (NHS numbers, or `issuer,person` where not linked), a first
     comment line `# as-of: YYYY-MM-DD` and a last one `# end: <count>` so that a truncated file shows."""
 
-    list: Path | None = None
-    max_age_days: int = Field(default=7, ge=0)
+    list: Path | None = None                                # the CSV; or give not_required
+    max_age_days: int = Field(default=7, ge=0)              # an older list stops a build
     not_required: str | None = Field(default=None, min_length=20)   # the written legal basis
 
     @model_validator(mode="after")
@@ -108,13 +108,13 @@ class Pixels(Section):
 
 class Deidentify(Section):
     recipes: tuple[RecipeUse, ...] = Field(min_length=1)
-    crosswalk: Path | None = None
+    crosswalk: Path | None = None                           # a linked project: a CSV of issuer, local id, NHS number
     date_shift_days: int = Field(default=365, ge=30, le=3650)   # N of −(1 + HMAC mod N)
-    keep_times: bool = False
+    keep_times: bool = False                                # times stay, moved by a secret number of seconds; else not
     age_band_years: Literal[5, 10, 15, 30] = 5                  # in which an age leaves; 90 and over is one band
     terms: Path | None = None                               # approved terms of free text that is kept: a CSV
     terms_people: int = Field(default=10, ge=5)             # seen with a term before it may be approved
-    accept_crosswalk_changes: bool = False
+    accept_crosswalk_changes: bool = False                  # for one build: a known local id may become another person
     residual_exceptions: tuple[str, ...] = ()               # approved words that the residual search passes over
     pixels: Pixels = Pixels()
     limit_seconds: float = Field(default=30, ge=1, le=86_400)   # of one object: to stage it, to de-identify it
@@ -126,9 +126,9 @@ class Column(Section):
 
     role: Literal["identity", "event_date", "category", "number", "identifier", "drop"]
     values: tuple[str, ...] = ()        # category: all that may appear
-    unit: str = ""
-    meaning: str = ""
-    required: bool = False
+    unit: str = ""                                          # of a number
+    meaning: str = ""                                       # in the data dictionary
+    required: bool = False                                  # a row without it is held back
 
     @model_validator(mode="after")
     def _values(self) -> Column:
@@ -159,13 +159,13 @@ class Clinical(Section):
 class Equipment(Section):
     """Local output and half-value layer of the x-ray sets, as the physicist measured them: a CSV."""
 
-    output: Path | None = None
+    output: Path | None = None                              # the CSV (docs/glandular-dose.md)
 
 
 class GlandularDose(Section):
     """The physicist's conversion factors, each with its source: a CSV. A name with SYNTHETIC in it marks every dose."""
 
-    factors: Path
+    factors: Path                                           # the CSV (docs/glandular-dose.md)
 
 
 class Curate(Section):
@@ -177,9 +177,9 @@ class SmallGroups(Section):
     are not judged. A band says how finely others may know a date, moved as it is by days that nobody is told; any other
     value counts as it is released (ages: [deidentify] age_band_years)."""
 
-    k: int = Field(ge=2)
+    k: int = Field(ge=2)                                    # the least number of people in a group
     columns: tuple[str, ...] = Field(min_length=1)      # table.column of patients, studies or a clinical table
-    bands: dict[str, Literal["year", "quarter", "month"]] = {}
+    bands: dict[str, Literal["year", "quarter", "month"]] = {}  # of a date that is one of columns
 
     @model_validator(mode="after")
     def _known(self) -> SmallGroups:
@@ -215,7 +215,7 @@ class Audit(Section):
 
 class Approve(Section):
     officers: tuple[str, ...] = ()      # who of them may answer for a candidate; empty: all. Demo: Airflow users
-    timeout_hours: int = Field(default=72, gt=0)
+    timeout_hours: int = Field(default=72, gt=0)    # no answer by then is no
     approvers: int = Field(default=1, ge=1)         # officers to sign each recipe, suite, candidate and this file
     approvals: Path | None = None                   # a directory of such approvals, beside infra/approvals
 

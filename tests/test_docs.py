@@ -2,12 +2,19 @@
 
 import re
 import subprocess
+import textwrap
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from infra import worked_example
 from infra.generate_docs import PAGES
+from pipeline import config
+from pipeline.deidentify import crosswalk
+from pipeline.deidentify.plan import load_plans
+from pipeline.govern import people
+from pipeline.govern.sop_classes import resolve
 from pipeline.model import Status
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,6 +37,18 @@ def test_the_worked_example_is_what_the_steps_make():
     batches = re.compile(r"b-[0-9a-f]{24}")
     page = (ROOT / "docs" / "worked-example.md").read_text(encoding="utf-8")
     assert batches.sub("b", page) == batches.sub("b", worked_example.page()), "run make docs and commit"
+
+
+def test_the_runbook_s_first_project_is_one(tmp_path):
+    """Its project file, its list of permitted people and its crosswalk are read as they stand."""
+    page = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8").split("## A new project\n")[1].split("\n## ")[0]
+    blocks = [textwrap.dedent(block) for block in re.findall(r"```\w*\n(.*?)   ```", page, re.S)]
+    for name, text in zip(("project.toml", "permitted.csv", "crosswalk.csv"), blocks, strict=True):
+        (tmp_path / name).write_text(text)
+    project = config.load(tmp_path / "project.toml")
+    assert len(people.load_permitted(project, date(2025, 2, 1)).ids) == 1
+    assert crosswalk.load(project).resolve("HOSP-A", "A1234567").nhs == "9999101852"
+    assert load_plans(project).plans.keys() >= resolve(project.eligibility.sop_classes, project.path)
 
 
 def test_the_diagram_shows_every_status():

@@ -95,7 +95,8 @@ def write(work: ObjectStore, candidate: ObjectStore, config: ProjectConfig, iden
     for name, data in files.items():
         candidate.write(layout.equipment(config.name, identity, name), data)
     named = {declared.table: [
-        {"name": c.name, "type": c.type, "unit": c.unit, "meaning": c.meaning}
+        {"name": c.name, "type": c.type, "unit": c.unit, "meaning": c.meaning, "nullable": c.nullable,
+         "values": declared.columns[c.name].values if c.name in declared.columns else ()}
         for c in clinical_table(declared.table, declared.columns).columns] for declared in config.clinical}
     plan = {
         "schema_version": layout.SCHEMA_VERSION, "project": config.name, "candidate": identity,

@@ -13,12 +13,24 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SCHEMA_VERSION = 1
+NOTES = (
+    "An empty cell (null): the source has no such value, or one that is malformed or contradicts another (of exposures "
+    "the table discrepancies says which), or the recipes do not keep it. Unless the meaning says so, no number and no "
+    "word stands in its place.",
+    "Dates of one person are moved into the past by one number of days, which nobody is told. Intervals within a "
+    "person are true; calendar dates, seasons and the order of events of different people are not.",
+    "patient_id, device_id, operator_id and UIDs are pseudonyms: one thing has one of them, in every table and image "
+    "of this project, and another one in every other project.",
+    "A column named after another with _source says where that value of this row was read, and how it was converted.",
+    "Sources are DICOM attributes, or codes of PS3.16 (111636 DCM) in a structured report. “As the file states it” "
+    "means as DICOM defines that attribute.",
+)
 _ORDER = tuple(table.name for table in schemas.PUBLISHED)
 
 
 def build(tables: Mapping[str, pa.Schema], rows: Mapping[str, int], plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Return {"schema_version", "tables": [{"name", "meaning", "key", "references", "rows", "columns"}], "reasons"}
-    of tables, given by their Arrow schemas and numbers of rows.
+    """Return {"schema_version", "notes", "reasons", "tables": [{"name", "meaning", "key", "references", "rows",
+    "columns"}]} of tables, given by their Arrow schemas and numbers of rows.
 
     Columns of image tables come from `schemas`, those of clinical tables from `plan["clinical"]["tables"]`, a mapping
     of table to [{"name", "type", "unit", "meaning", "values"}]. Raises CandidateFailed where a table or a column is
@@ -47,7 +59,8 @@ def build(tables: Mapping[str, pa.Schema], rows: Mapping[str, int], plan: Mappin
     reasons = [
         {"code": str(code), "status": str(status), "meaning": meaning} for code, (status, meaning) in REASONS.items()
     ]
-    return {"schema_version": SCHEMA_VERSION, "tables": out, "reasons": sorted(reasons, key=lambda r: r["code"])}
+    return {"schema_version": SCHEMA_VERSION, "notes": list(NOTES), "tables": out,
+            "reasons": sorted(reasons, key=lambda r: r["code"])}
 
 
 def html(words: Mapping[str, Any], title: str) -> bytes:

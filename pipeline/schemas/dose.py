@@ -40,8 +40,8 @@ EXPOSURES = Table("exposures", "A row per irradiation by projection x-ray (CR, D
        source="ViewModifierCodeSequence (0054,0222); 111032 DCM"),
     _c("presentation_intent", "string", "Of the image that stands for it.",
        source="PresentationIntentType (0008,0068)"),
-    _c("is_tomosynthesis", "bool", "", source="SOP class, ImageType (0008,0008); 113721 DCM Rotational or Stepping "
-       "Acquisition", null=False),
+    _c("is_tomosynthesis", "bool", "Breast tomosynthesis, or a projection of one.", source="SOP class, ImageType "
+       "(0008,0008); 113721 DCM Rotational or Stepping Acquisition", null=False),
     _c("is_repeat", "bool", "Where the report says; else whether one of the same study, side, view, modifiers and "
        "technique was acquired before. Null where their order is not known, and for partial views.",
        source="128551 DCM; acquisition_order"),

@@ -9,7 +9,7 @@ PATIENTS = Table("patients", "A row per person with at least one image in the re
     _c("patient_id", "string", "Pseudonym of the person in this project; the same in every table.", null=False),
     _c("sex", "string", "F, M or O.", source="PatientSex (0010,0040)"),
     _c("n_studies", "int32", "Studies in this release.", null=False),
-    _c("n_instances", "int32", "Images in this release.", null=False),
+    _c("n_instances", "int32", "Images and reports in this release.", null=False),
     _c("first_study_date", "date", "Shifted date of the first study.", source="StudyDate (0008,0020)"),
     _c("last_study_date", "date", "Shifted date of the last study.", source="StudyDate (0008,0020)"),
 ))
@@ -18,13 +18,13 @@ STUDIES = Table("studies", "A row per study.", ("study_uid",), (
     _c("study_uid", "string", "Remapped Study Instance UID.", source="StudyInstanceUID (0020,000D)", null=False),
     _c("patient_id", "string", "Pseudonym of the person.", null=False),
     _c("study_date", "date", "Shifted by the person's own number of days.", source="StudyDate (0008,0020)"),
-    _c("age_band_years", "int32", "Lower bound of the age band: five years, or as many as the project file says; "
-       "90 is 90 and over.", "year",
+    _c("age_band_years", "int32", "Lower bound of the age band, five years wide unless the report's plot by age says "
+       "more; 90 is 90 and over.", "year",
        "PatientAge (0010,1010), computed from birth and study dates"),
     _c("modalities", "string", "Modalities of its series, sorted, joined with a backslash.",
        source="Modality (0008,0060)"),
     _c("n_series", "int32", "Series in this release.", null=False),
-    _c("n_instances", "int32", "Images in this release.", null=False),
+    _c("n_instances", "int32", "Images and reports in this release.", null=False),
 ), (("patient_id", "patients"),))
 
 SERIES = Table("series", "A row per series.", ("series_uid",), (
@@ -37,10 +37,11 @@ SERIES = Table("series", "A row per series.", ("series_uid",), (
     _c("device_id", "string", "Pseudonym of the x-ray set or scanner (manufacturer, model, serial number).",
        source="DeviceSerialNumber (0018,1000)"),
     _c("software_versions", "string", "", source="SoftwareVersions (0018,1020)"),
-    _c("n_instances", "int32", "Images in this release.", null=False),
+    _c("n_instances", "int32", "Images and reports in this release.", null=False),
 ), (("study_uid", "studies"), ("patient_id", "patients")))
 
-INSTANCES = Table("instances", "A row per image.", ("sop_instance_uid",), (
+INSTANCES = Table("instances", "A row per DICOM file: an image, or a structured report, which has no rows and columns.",
+                  ("sop_instance_uid",), (
     _c("sop_instance_uid", "string", "Remapped SOP Instance UID.", source="SOPInstanceUID (0008,0018)", null=False),
     _c("series_uid", "string", "", null=False),
     _c("study_uid", "string", "", null=False),

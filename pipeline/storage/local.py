@@ -73,7 +73,7 @@ class LocalStore:
         above, slash, _ = check_prefix(prefix).rpartition("/")
         if is_temporary(above):
             return
-        with _errors():
+        with _errors(zone=self._zone):
             try:
                 at = self._directory(_names(above) if slash else [])
             except OSError as error:
@@ -112,7 +112,7 @@ class LocalStore:
         return os.open(name, _DIRECTORY, dir_fd=at)
 
     def stat(self, key: str) -> Entry | None:
-        with _errors():
+        with _errors(zone=self._zone):
             try:
                 with self._parent(key) as (at, name):
                     status = os.stat(name, dir_fd=at, follow_symlinks=False)
@@ -123,19 +123,19 @@ class LocalStore:
         return None if stat.S_ISDIR(status.st_mode) else _entry(key, status)
 
     def read(self, key: str) -> bytes:
-        with self.open(key) as stream, _errors():
+        with self.open(key) as stream, _errors(zone=self._zone):
             return stream.read()
 
     @contextmanager
     def fetch(self, key: str) -> Iterator[Path]:
         """Yield the object's own path: no copy is made."""
-        with _errors():
+        with _errors(zone=self._zone):
             os.close(self._open(key))
         yield self.root.joinpath(*map(os.fsdecode, _names(key)))
 
     @contextmanager
     def open(self, key: str) -> Iterator[BinaryIO]:
-        with _errors():
+        with _errors(zone=self._zone):
             descriptor = self._open(key)
         with os.fdopen(descriptor, "rb") as stream:
             yield stream
@@ -453,5 +453,6 @@ def _error(number: int, writing: bool, zone: str) -> TreError:
     if number == errno.ENOENT:
         return NotFound("The directory of a zone, or a file to be stored, is not there.")
     if number in (errno.EPERM, errno.EACCES, errno.EROFS):
-        return StoreDenied("The file system does not allow this.", hint="Check owner and mode of the zone's directory.")
+        return StoreDenied(f"The file system does not allow this in the {zone} directory.",
+                           hint="Check its owner and mode.")
     return StoreUnreachable(f"The file system failed ({errno.errorcode.get(number, 'unknown')}).")

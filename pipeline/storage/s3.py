@@ -378,7 +378,8 @@ def _error(error: ClientError | BotoCoreError | ResponseParserError) -> TreError
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return StoreDenied("No credentials for an S3 store.", hint="Set TRE_<ZONE>_ACCESS_KEY_ID and its kin.")
     if not isinstance(error, ClientError):  # no connection, no answer in time, an answer that broke off
-        return StoreUnreachable(f"An S3 store did not answer ({type(error).__name__}).")
+        return StoreUnreachable(f"An S3 store did not answer ({type(error).__name__}).",
+                                hint="tre doctor PROJECT.toml tells which zone's. Look at endpoint and network.")
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code = str(error.response.get("Error", {}).get("Code", ""))
     code = code if code.isalnum() and len(code) < 50 else "unknown"

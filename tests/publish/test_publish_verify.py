@@ -1,4 +1,7 @@
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +32,23 @@ def test_a_whole_release_verifies_by_either_url(published):
     by_project, by_folder = verify(published.url), verify(f"{published.url}/releases/{published.done.release}/")
     assert by_project == by_folder
     assert (by_project.images, by_project.recalled) == (4, 0)
+
+
+def test_the_release_says_how_to_verify_it_without_the_product(published):
+    """The lines in its README, run as they stand, in an interpreter that cannot import the product."""
+    folder = Path(published.url.removeprefix("file://"), "releases", published.done.release)
+    code = (folder / "README.md").read_text().split("```python\n")[2].split("```")[0]
+
+    def said():
+        words = [sys.executable, "-c", "import sys; sys.modules['pipeline'] = None\n" + code]
+        return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+    manifest = json.loads((folder / "manifest.json").read_text())
+    whole = f"manifest {published.done.manifest_sha256} checked {len(manifest['files']) + 4} wrong "
+    assert said() == whole + "[]"
+    flip(published.release, published.keys[2])
+    published.release.delete(layout.in_release(published.project, published.done.release, "dictionary.html"))
+    assert said() == whole + str(["dictionary.html", "../../images/" + published.rows[2]["path"]])
 
 
 @pytest.mark.parametrize("name", ["README.md", "report.html", "tables/patients.parquet", "dictionary.json"])

@@ -121,6 +121,13 @@ def test_sets_and_doses_are_what_landed_and_no_serial_leaves(published: Site) ->
     assert not [serial for serial in serials if serial.encode() in text]
 
 
+def test_the_dictionary_lists_what_a_category_may_hold(published):
+    words = json.loads(next((published.folder / "release").rglob("dictionary.json")).read_bytes())
+    columns = {c["name"]: c for table in words["tables"] if table["name"] == "episodes" for c in table["columns"]}
+    assert columns["end_code"]["values"] == ["SC", "DNA"]
+    assert columns["episode_id"]["values"] == []
+
+
 def test_another_factor_or_output_is_another_candidate_of_the_same_parts(published: Site, tmp_path: Path) -> None:
     folder = tmp_path / "changed"
     shutil.copytree(published.folder, folder, ignore=shutil.ignore_patterns("landing", "release"))
