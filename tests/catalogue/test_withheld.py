@@ -15,6 +15,7 @@ from pipeline.publish import candidate
 from pipeline.schemas import FACTS, Column
 from pipeline.storage import open_store, tables
 from pipeline.synthetic.project import project_text
+from pipeline.validate.suites import suite_digests
 
 SUITES = Path(__file__).parents[2] / "expectations"
 IMAGE = {"PatientSex": "F", "StudyDate": "20130412", "PatientAge": "055Y", "Modality": "MG", "KVP": "29",
@@ -50,7 +51,8 @@ def project(tmp_path):
     tables.write(store, layout.facts("proj", "p-1"),
                  tables.from_rows(FACTS, rows, tuple(Column(name, "strings", "") for name in IMAGE)))
     plan = {"schema_version": 1, "project": "proj", "candidate": CANDIDATE, "parts": ["p-1"], "clinical": None,
-            "held": {"2.25.305": "study_quarantined"}, "counts": {}, "clinical_counts": {}, "recipes": [], "suites": {}}
+            "held": {"2.25.305": "study_quarantined"}, "counts": {}, "clinical_counts": {}, "recipes": [],
+            "suites": suite_digests(*config.load(path).suite_folders())}
     store.write(layout.plan("proj", CANDIDATE), json.dumps(plan).encode())
     return path
 
