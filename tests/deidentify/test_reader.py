@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image, ImageDraw, ImageFont
-from pixels_kit import ULTRASOUND, dataset, native, plan
+from pixels_kit import ULTRASOUND, dataset, encapsulated, native, plan
 
 from infra import measure_ocr
 from pipeline import layout
@@ -20,8 +23,10 @@ from pipeline.deidentify.pixel_policy import Device, Policy
 from pipeline.deidentify.plan import PlanSet
 from pipeline.deidentify.pseudonyms import Pseudonyms
 from pipeline.deidentify.shard import Decided, Job, run
+from pipeline.dicom import gdcm_frames
 from pipeline.schemas import OUTCOMES
 from pipeline.storage import open_store, tables
+from tests.helpers.jpeg_lossless import encode
 
 pytest.importorskip("rapidocr_onnxruntime", exc_type=ImportError, reason="no reader (extra ocr), or no libGL for it")
 NAME = "QUILLFEATHER ARAMINTA"
@@ -155,6 +160,54 @@ def test_what_the_rule_leaves_is_read(part: Callable[..., Any]) -> None:
     assert counts == {"quarantined/text_in_pixels": 1}
     x0, y0, x1, y1 = (int(n) for n in looks[0]["boxes"][0].split(","))
     assert x0 <= 21 and 190 < y0 < 206 and x1 > 150 and 214 < y1 < 235
+
+
+def lossless(frame: Any, instance: str = "1.2.1", study: str = "1.2.2", precision: int = 8) -> bytes:
+    """Return an image in JPEG Lossless; `precision` is that of its stream."""
+    ds = dataset(*frame.shape, SOPInstanceUID=instance, StudyInstanceUID=study, Manufacturer="Maker",
+                 ManufacturerModelName="One", SoftwareVersions="1")
+    return encapsulated(ds, [encode(frame, precision)], "1.2.840.10008.1.2.4.70")
+
+
+def test_jpeg_lossless_is_read_and_painted(part: Callable[..., Any]) -> None:
+    named, plain = rendered(300, 400), rendered(300, 400, "")
+    counts, looks, out = part([lossless(named), lossless(plain, "1.2.9", "1.2.99")])
+    assert counts == {"pending": 1, "quarantined/text_in_pixels": 1}
+    assert pydicom.dcmread(out[0]).file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.4.70"
+    x0, _, x1, y1 = (int(n) for row in looks for box in row["boxes"] for n in box.split(","))
+    assert x1 > x0 + 100 and y1 < 60
+    counts, _, out = part([lossless(named)], *HEAD)
+    assert counts == {"pending": 1}
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.70"])
+def test_text_is_seen_where_a_header_says_colour_by_plane(syntax: str, tmp_path: Path) -> None:
+    """A compressed stream says itself how its colours stand."""
+    greys = np.stack([rendered(300, 400)] * 3, axis=2)
+    buffer = io.BytesIO()
+    Image.fromarray(greys).save(buffer, "JPEG", quality=95)
+    stream = encode(greys, 8) if syntax.endswith("70") else buffer.getvalue()
+    said = "RGB" if syntax.endswith("70") else "YBR_FULL_422"
+    path = tmp_path / "in.dcm"
+    path.write_bytes(encapsulated(dataset(300, 400, samples=3, planar=1, photometric=said), [stream], syntax))
+    (x0, y0, x1, y1), = reader.look(path).boxes
+    assert x0 <= 21 and y0 <= 24 and 190 < x1 < 235 and 34 < y1 < 50
+
+
+def test_a_decoder_that_crashes_costs_one_object(part: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = gdcm_frames._samples
+
+    def crash(stream: bytes, syntax: str, said: Any, bits: int) -> bytes:
+        if said.precision == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return samples(stream, syntax, said, bits)
+
+    monkeypatch.setattr(gdcm_frames, "_samples", crash)
+    plain = rendered(300, 400, "")
+    images = [lossless(plain), lossless(plain // 2, "1.2.9", "1.2.98", 7), lossless(plain, "1.2.10", "1.2.99")]
+    counts, _, out = part(images, *HEAD)
+    assert counts == {"pending": 2, "quarantined/limit_exceeded": 1}
+    assert len(out) == 2
 
 
 def test_the_proposed_box_painted_over_lets_the_study_pass(part: Callable[..., Any]) -> None:

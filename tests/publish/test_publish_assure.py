@@ -24,6 +24,7 @@ from pipeline.govern import audit_log
 from pipeline.publish import assure, review
 from pipeline.storage import open_store, tables
 from pipeline.synthetic import files
+from pipeline.synthetic.bundled import bundled
 from pipeline.synthetic.project import project_text
 from tests.helpers.s3 import bucket, moto, point_zones
 
@@ -115,6 +116,12 @@ def test_pictures_of_every_kind(options: dict[str, Any], pictures: int, note: st
     assert len(shown.pictures) == pictures and note in shown.note and bool(note) == bool(shown.note)
     for picture in shown.pictures:
         assert max(Image.open(io.BytesIO(base64.b64decode(picture.partition(",")[2]))).size) <= review.SIDE
+
+
+def test_a_picture_in_jpeg_lossless() -> None:
+    source = next(path for name, path in bundled() if name == "SC_rgb_jpeg_gdcm.dcm")
+    shown = review.show(1, "2.25.1", source.read_bytes())
+    assert len(shown.pictures) == 1 and not shown.note
 
 
 def test_a_mark_in_the_picture_is_seen_in_the_page(published: Published) -> None:
