@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deid_runner import Recipe, new_uid, several, whole
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 
 from pipeline.deidentify.engine import Subject
@@ -31,6 +31,7 @@ KNOWN = {
     10: "of pixels that are read for text it is said that nothing is burned in",
     11: "content of structured reports passes by concept rules, which deid does not have: it drops all of it",
     12: "the creator of a private element is taken as it is written; deid does not look at its case",
+    13: "private elements inside a sequence that stands as UN go: their VRs are written nowhere; deid keeps them",
 }
 STATED = {0x00120062: "YES", 0x00120063: "tre-ingest plan ", 0x00120064: "", 0x00280303: "MODIFIED"}
 CHARACTER_SET, PIXEL_DATA, BURNED_IN = 0x00080005, 0x7FE00010, 0x00280301
@@ -65,30 +66,31 @@ class Pair:
             yield Difference(0, "file meta information", "not what the engine writes")
         painted = (self.recipe.filters and "SequenceOfUltrasoundRegions" in source
                    and "US" in str(source.get("Modality")).upper())
-        for found in self._level(source, ours, deids, "", PAINTED if painted else frozenset()):
-            if found is not None:
-                yield found
+        yield from self._level(source, ours, deids, "", PAINTED if painted else frozenset(), unknown=False)
 
-    def _level(self, source: Dataset, ours: Dataset, deids: Dataset, above: str,
-               painted: frozenset[int]) -> Iterator[Difference]:
+    def _level(self, source: Dataset, ours: Dataset, deids: Dataset, above: str, painted: frozenset[int], *,
+               unknown: bool) -> Iterator[Difference]:
+        """`unknown`: a sequence above stands as UN."""
         for tag in sorted({*ours.keys(), *deids.keys()}):
             left, right = ours.get(tag), deids.get(tag)
             path = f"{above}{int(tag):08X}"
             if left is not None and right is not None and left.VR == right.VR == "SQ":
                 items = len(left.value)
+                as_un = stands_as_un(source, tag)
                 if items != len(right.value):
                     yield Difference(0, path, "another number of items")
                     continue
                 for index in range(items):
                     if self.chosen(index, items):
                         yield from self._level(source[tag].value[index], left.value[index], right.value[index],
-                                               f"{path}[{index}].", frozenset())
+                                               f"{path}[{index}].", frozenset(), unknown=unknown or as_un)
             elif right is None:
                 assert left is not None
                 yield Difference(self._kept(left, source, ours, top=not above, painted=painted), path,
                                  "the engine keeps what deid drops")
             elif left is None:
-                yield Difference(self._dropped(right, source, painted), path, "the engine drops what deid keeps")
+                yield Difference(self._dropped(right, source, painted, unknown=unknown), path,
+                                 "the engine drops what deid keeps")
             elif left.VR != right.VR or said(left) != said(right):
                 yield Difference(self._other(left, right, ours, top=not above, painted=painted), path, "another value")
 
@@ -111,12 +113,13 @@ class Pair:
         report = str(source.get("SOPClassUID")).startswith(REPORTS) and self.concepts
         return 11 if report and top and left.keyword in REPORT_VALUES else 0
 
-    def _dropped(self, right: DataElement, source: Dataset, painted: frozenset[int]) -> int:
+    def _dropped(self, right: DataElement, source: Dataset, painted: frozenset[int], *, unknown: bool) -> int:
         tag = int(right.tag)
         if tag in DEID_SKIPS and tag not in self.recipe.rules:
             return 3
         if right.tag.is_private and self._named(right, exactly=False):
-            return 12 if not self._named(right) else 7 if right.VR in OPAQUE else 0
+            opaque = right.VR in OPAQUE or stands_as_un(source, tag)
+            return 12 if not self._named(right) else 7 if opaque else 13 if unknown else 0
         return 9 if tag in painted else 0
 
     def _other(self, left: DataElement, right: DataElement, ours: Dataset, *, top: bool,
@@ -148,11 +151,19 @@ class Pair:
         for one, other in zip(map(str, ones), map(str, others), strict=True):
             sign = "+" if "+" in other else "-"
             (clock, _, zone), (full, _, full_zone) = one.partition(sign), other.partition(sign)
-            if (len(clock) != 8 and not self.keep_times) or not full.startswith(clock):
+            if (len(clock) not in (0, 8) and not self.keep_times) or not full.startswith(clock):
+                return False
+            if bool(one) != bool(other):
                 return False
             if zone != (full_zone if len(clock) > 8 else ""):
                 return False
         return True
+
+
+def stands_as_un(source: Dataset, tag: int) -> bool:
+    """Whether an element stands as UN in the file; ask before it is read, for pydicom gives it the VR of its tag."""
+    raw = source.get_item(tag)
+    return isinstance(raw, RawDataElement) and raw.VR == "UN"
 
 
 def said(element: DataElement) -> Any:

@@ -98,8 +98,8 @@ def _level(dataset: Dataset, recipe: Recipe, given: dict[str, Any], chosen: Call
 
 
 def _unwind(dataset: Dataset, recipe: Recipe) -> None:
-    """Take sequences out of sequences of their own tag, inside what no rule names: deid raises on them (20), and what
-    no rule names it drops whole."""
+    """Take sequences out of sequences of their own tag, inside what no rule keeps: deid raises on them (20), and what
+    no rule keeps it drops whole."""
     def unwind(item: Dataset, above: frozenset[int]) -> None:
         for element in [one for one in item if one.VR == "SQ"]:
             if element.tag in above:
@@ -109,20 +109,23 @@ def _unwind(dataset: Dataset, recipe: Recipe) -> None:
                     unwind(inner, above | {element.tag})
 
     for element in dataset:
-        if element.VR == "SQ" and int(element.tag) not in recipe.rules:
+        if element.VR == "SQ" and recipe.rules.get(int(element.tag), ("",))[0] != "KEEP":
             for item in element.value:
                 unwind(item, frozenset({element.tag}))
 
 
 def values(dataset: Dataset, subject: Subject) -> dict[str, Any]:
     """Return the values of the recipes' variables and functions for one file, worked out from it as it came."""
-    maker = str(dataset.get("Manufacturer") or ""), str(dataset.get("ManufacturerModelName") or "")
+    def text(value: Any) -> str:
+        return "\\".join(map(str, several(value)))
+
+    maker = text(dataset.get("Manufacturer")), text(dataset.get("ManufacturerModelName"))
 
     def uid(field: Any, **_: Any) -> str:
         return new_uid(field.element.value, subject)
 
     def device(field: Any, **_: Any) -> str:
-        return subject.pseudonyms.device(*maker, "\\".join(map(str, several(field.element.value)))) or ""
+        return subject.pseudonyms.device(*maker, text(field.element.value)) or ""
 
     def operator(field: Any, **_: Any) -> str:
         names = map(str, several(field.element.value))
