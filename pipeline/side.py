@@ -341,7 +341,8 @@ class Identifiable:
         from pipeline.deidentify.crosswalk import guard, pairs
 
         ids = ({"issuer": issuer, "patient_id": local} for w in wanted for issuer, local in w.ids)
-        guard(self.work, self.config, pairs(ids, self.config, self.crosswalk, self.pseudonyms), remember=remember)
+        guard(self.work, self.config, pairs(ids, self.config, self.crosswalk, self.pseudonyms),
+              key_id=self.pseudonyms.key.id, remember=remember)
 
     def parts_done(self) -> set[str]:
         prefix, marker = layout.parts(self.config.name), layout.outcomes("", "").rpartition("/")[2]

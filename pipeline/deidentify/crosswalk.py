@@ -19,7 +19,7 @@ from pipeline import layout
 from pipeline.config import ProjectConfig
 from pipeline.deidentify import nhs
 from pipeline.deidentify.pseudonyms import Pseudonyms
-from pipeline.errors import CrosswalkRefused
+from pipeline.errors import CrosswalkRefused, KeyRefused
 from pipeline.layout import normalise
 from pipeline.model import Reason
 from pipeline.schemas import KNOWN_PEOPLE
@@ -27,6 +27,7 @@ from pipeline.storage import ObjectStore
 
 COLUMNS = ("issuer", "local_id", "nhs_number")
 SUPERSEDED = "superseded_nhs_number"
+KEY = "key"     # stands among the digests of known local ids, for the id of the key that made them
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +203,16 @@ def pairs(rows: Iterable[Mapping[str, Any]], config: ProjectConfig, crosswalk: C
     return found
 
 
-def guard(work: ObjectStore, config: ProjectConfig, pairs: Mapping[str, str], *, remember: bool = True) -> int:
+def guard(work: ObjectStore, config: ProjectConfig, pairs: Mapping[str, str], *, key_id: str = "",
+          remember: bool = True) -> int:
     """Refuse a crosswalk that gives a known local id to another person; then remember `pairs`; return how many changed.
+
+    With `key_id` (Key.id), refuse another key than the one remembered: under it nobody would be known.
 
     Without `remember` nothing is written: a build looks before its first object moves, and remembers when it is put
     together. A local id that leads to nobody now is not a change (its images are held, by reason), and is remembered
-    for when it comes back. Raises CrosswalkRefused with the number of local ids, unless the project file accepts them.
+    for when it comes back. Raises KeyRefused; CrosswalkRefused with the number of local ids, unless the project file
+    accepts them.
     """
     from pipeline.storage import tables
 
@@ -216,6 +221,11 @@ def guard(work: ObjectStore, config: ProjectConfig, pairs: Mapping[str, str], *,
     if work.stat(key) is not None:
         table = tables.read(work, key)
         known = dict(zip(table["local"].to_pylist(), table["person"].to_pylist(), strict=True))
+    pairs = {**pairs, KEY: key_id} if key_id else pairs
+    if key_id and known.get(KEY, key_id) != key_id:
+        raise KeyRefused(
+            f"{config.name}.key is not the key of this project's earlier builds: everybody would get a new pseudonym.",
+            hint="Put that key back. What begins anew with another key needs zones of its own.")
     changed = sum(known.get(local, person) != person for local, person in pairs.items())
     if changed and not config.deidentify.accept_crosswalk_changes:
         raise CrosswalkRefused(

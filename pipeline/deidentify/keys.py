@@ -16,6 +16,7 @@ from pipeline.layout import encode
 
 VARIABLE = "TRE_KEY_DIR"
 _HEX = re.compile(rb"(?:[0-9a-fA-F]{2}){32,512}")
+MEND = "Put the key back from its copy. Only for a project that has never built anything: openssl rand -hex 32."
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,8 @@ def create_key(directory: Path, project: str) -> Path:
 def _key(name: str, text: bytes) -> Key:
     if not _HEX.fullmatch(text):
         raise KeyRefused(f"{name} is not one line of at least 64 hexadecimal digits.",
-                         hint="Make one with: openssl rand -hex 32")
+                         hint=MEND)
     secret = bytes.fromhex(text.decode("ascii"))
     if len(set(secret)) < 16:       # 32 random bytes have about 30 different ones
-        raise KeyRefused(f"{name} is not random.", hint="Make one with: openssl rand -hex 32")
+        raise KeyRefused(f"{name} is not random.", hint=MEND)
     return Key(secret, hmac.digest(secret, encode(["key id"]), "sha256").hex()[:16])

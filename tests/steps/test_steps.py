@@ -14,6 +14,7 @@ import pytest
 from steps_kit import Site, killed, make
 
 from pipeline import layout, steps
+from pipeline.deidentify import keys
 from pipeline.errors import (
     ApprovalRefused,
     DosimetryRefused,
@@ -119,6 +120,16 @@ def test_sets_and_doses_are_what_landed_and_no_serial_leaves(published: Site) ->
     text = b"".join(repr(pq.read_table(path).to_pylist()).encode() for path in kept)
     text += b"".join(path.read_bytes() for path in (published.folder / "candidate").rglob("*") if path.is_file())
     assert not [serial for serial in serials if serial.encode() in text]
+
+
+def test_another_key_is_refused_before_anything_is_made_with_it(published, tmp_path, monkeypatch):
+    """Under it every person would have another pseudonym, and no release could be linked to the one before."""
+    keys.create_key(tmp_path, published.config().name)
+    monkeypatch.setenv(keys.VARIABLE, str(tmp_path))
+    before = published.digests("work", "candidate")
+    with pytest.raises(KeyRefused, match="not the key of this project's earlier builds"):
+        steps.pending_shards(published.project)
+    assert published.digests("work", "candidate") == before
 
 
 def test_the_dictionary_lists_what_a_category_may_hold(published):
