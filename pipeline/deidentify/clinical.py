@@ -14,13 +14,14 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from pipeline import layout
 from pipeline.config import ProjectConfig
 from pipeline.deidentify import clinical_files, nhs
 from pipeline.deidentify.crosswalk import Crosswalk, Person
+from pipeline.deidentify.dates import moved
 from pipeline.deidentify.pseudonyms import Pseudonyms
 from pipeline.errors import ClinicalRefused
 from pipeline.model import Reason, Refusal
@@ -161,7 +162,7 @@ def _table(declared: Clinical, data: bytes, config: ProjectConfig, pseudonyms: P
     identity = _identity(declared)
     if "patient_id" in declared.columns and declared.columns["patient_id"].role in CLINICAL_TYPES:
         raise ClinicalRefused(f"Clinical table {declared.table}: a kept column may not be called patient_id.")
-    kept = [(name, column, _reader(name, column, pseudonyms)) for name, column in declared.columns.items()
+    kept = [(name, column, _reader(name, column, pseudonyms, crosswalk)) for name, column in declared.columns.items()
             if column.role in CLINICAL_TYPES]
     rows, counts = _Rows(clinical_table(declared.table, declared.columns)), Counter[str]()
     for number, row in clinical_files.rows(declared, data, linked=config.project.linked):
@@ -192,17 +193,16 @@ def _table(declared: Clinical, data: bytes, config: ProjectConfig, pseudonyms: P
 
 def _cell(text: str, name: str, column: Column, read: Callable[[str, int], Any], days: int) -> Any:
     text = text.strip()
-    if not text:
-        if column.required:
-            raise _Held(Reason.VALUE_MISSING, name)
-        return None
     try:
-        return read(text, days)
+        value = read(text, days) if text else None
     except Refusal as refusal:
         raise _Held(refusal.reason, name) from None
+    if value is None and column.required:
+        raise _Held(Reason.VALUE_MISSING, name)
+    return value
 
 
-def _reader(name: str, column: Column, pseudonyms: Pseudonyms) -> Callable[[str, int], Any]:
+def _reader(name: str, column: Column, pseudonyms: Pseudonyms, crosswalk: Crosswalk) -> Callable[[str, int], Any]:
     """Return what turns a cell that is not empty, and the person's days, into a released value; it raises Refusal."""
     listed = frozenset(column.values)
 
@@ -214,6 +214,9 @@ def _reader(name: str, column: Column, pseudonyms: Pseudonyms) -> Callable[[str,
     def number(text: str, _: int) -> float:
         if not _NUMBER.fullmatch(text) or not math.isfinite(value := float(text)):
             raise Refusal(Reason.VALUE_MALFORMED)
+        person = nhs.normalise(f"{value:.0f}") if value == int(value) else None
+        if person and crosswalk.knows(crosswalk.current(person) or ""):      # somebody's, in a row that slipped
+            raise Refusal(Reason.VALUE_MALFORMED)
         return value
 
     # One domain a column name, whatever the table: two tables may be joined by it.
@@ -221,8 +224,9 @@ def _reader(name: str, column: Column, pseudonyms: Pseudonyms) -> Callable[[str,
             "identifier": lambda text, _: pseudonyms.identifier(name, text)}[column.role]
 
 
-def event_date(text: str, days: int) -> date:
-    """Return an ISO (yyyy-mm-dd) or British (dd/mm/yyyy) date moved by days. Anything else raises Refusal."""
+def event_date(text: str, days: int) -> date | None:
+    """Return an ISO (yyyy-mm-dd) or British (dd/mm/yyyy) date moved by days; None for one that is nobody's, such as
+    1900-01-01 (see `dates`). Anything else raises Refusal."""
     if match := _ISO.fullmatch(text):
         year, month, day = match.groups()
     elif match := _BRITISH.fullmatch(text):
@@ -230,7 +234,7 @@ def event_date(text: str, days: int) -> date:
     else:
         raise Refusal(Reason.VALUE_MALFORMED)
     try:
-        return date(int(year), int(month), int(day)) + timedelta(days=days)
+        return moved(date(int(year), int(month), int(day)), days)
     except (ValueError, OverflowError):
         raise Refusal(Reason.VALUE_MALFORMED) from None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 
 from pipeline.model import Reason, Refusal
 
@@ -17,42 +17,64 @@ _DA = re.compile(rb"[0-9]{8}")
 _TM = re.compile(rb"([01][0-9]|2[0-3])(?:([0-5][0-9])(?:([0-5][0-9]|60)(\.[0-9]{1,6})?)?)?")
 _DT = re.compile(rb"([0-9]{8})([0-9]{2,6}(?:\.[0-9]{1,6})?)?([+-](?:0[0-9]|1[0-4])[0-5][0-9])?")
 OLDEST = 120        # years; an older person is a placeholder's
+# Dates that are no event's but a clock's or a database's first or last day. Moved, they would tell anybody who knows
+# them the person's days, and with those every date of the person; they are emptied. DOS, GPS, UNIX, VMS, SQL Server,
+# SAS, Mac, and what forms write for unknown or never. A real event on one of them loses its date.
+FIRST_YEAR, LAST_YEAR = 1902, 2077
+CANARIES = (1841, 1871)     # years of `sentinels`: what is theirs must move like anybody's
+NOBODYS = frozenset(date(*one) for one in (
+    (1904, 1, 1), (1911, 1, 1), (1911, 11, 11), (1950, 1, 1), (1960, 1, 1), (1969, 12, 31), (1970, 1, 1), (1970, 1, 2),
+    (1980, 1, 1), (1980, 1, 6), (1999, 9, 9), (1999, 12, 31), (2000, 1, 1), (2001, 1, 1), (2030, 12, 31), (2036, 2, 7),
+    (2038, 1, 19), (2049, 12, 31), (2050, 1, 1), (2050, 12, 31)))
+
+
+def moved(day: date, days: int) -> date | None:
+    """Return a date moved; None where it is nobody's. Raises OverflowError beyond the calendar."""
+    if day in NOBODYS or not (FIRST_YEAR <= day.year <= LAST_YEAR or day.year in CANARIES):
+        return None
+    return day + timedelta(days=days)
 
 
 def shift_da(value: bytes, days: int) -> bytes:
-    """Return DA moved by whole days."""
-    return _each(value, lambda one: _text(_ordinal(one) + days))
+    """Return DA moved by whole days; what is nobody's date is emptied."""
+    return _each(value, lambda one: _moved(one, days))
 
 
 def shift_tm(value: bytes, seconds: int) -> bytes:
-    """Return TM moved by seconds within the day, in its own precision. `day_carry` tells when midnight was crossed."""
+    """Return TM moved by seconds within the day, in its own precision. `day_carry` tells when midnight was crossed.
+
+    Midnight to the second is how an unknown time is written: moved, it would give the seconds away. It is emptied.
+    """
     def one(raw: bytes) -> bytes:
         start, digits, fraction = _seconds(raw)
-        return _clock((start + seconds) % DAY, digits) + fraction
+        return b"" if _unknown(start, fraction) else _clock((start + seconds) % DAY, digits) + fraction
     return _each(value, one)
 
 
 def day_carry(value: bytes, seconds: int) -> int:
     """Return the days by which the DA beside a single TM must also move, so that the two together keep time."""
     raw = value.rstrip(b" \0")
-    return (_seconds(raw)[0] + seconds) // DAY if raw else 0
+    start, _, fraction = _seconds(raw) if raw else (0, 0, b"")
+    return 0 if _unknown(start, fraction) else (start + seconds) // DAY
 
 
 def shift_dt(value: bytes, days: int, seconds: int | None = None) -> bytes:
     """Return DT moved by days, its time taken off; or moved by days and seconds where `seconds` is given.
 
-    A DT without a day cannot be moved by days: refused. An offset from UTC stays with a time that is kept.
+    A DT without a day cannot be moved by days: refused. An offset from UTC stays with a time that is kept. What is
+    nobody's date is emptied, an unknown time (midnight to the second) taken off.
     """
     def one(raw: bytes) -> bytes:
         match = _DT.fullmatch(raw)
         if not match:
             raise Refusal(Reason.VALUE_MALFORMED)
-        day, clock, zone = _ordinal(match[1]), match[2], match[3] or b""
+        clock, zone = match[2], match[3] or b""
         start, digits, fraction = _seconds(clock) if clock else (0, 0, b"")
-        if seconds is None or not clock:
-            return _text(day + days)
+        if seconds is None or _unknown(start, fraction):
+            return _moved(match[1], days)
         carry, left = divmod(start + seconds, DAY)
-        return _text(day + days + carry) + _clock(left, digits) + fraction + zone
+        day = _moved(match[1], days + carry)
+        return day and day + _clock(left, digits) + fraction + zone
     return _each(value, one)
 
 
@@ -62,8 +84,7 @@ def age_band(birth: bytes | None, study: bytes | None, width: int = 5) -> bytes:
     Unknown where a date is absent or malformed, where birth is after the study, and above 120 years.
     """
     try:
-        born = date.fromordinal(_ordinal((birth or b"").strip(b" \0")))
-        then = date.fromordinal(_ordinal((study or b"").strip(b" \0")))
+        born, then = (_day((raw or b"").strip(b" \0")) for raw in (birth, study))
     except Refusal:
         return b""
     age = then.year - born.year - ((then.month, then.day) < (born.month, born.day))
@@ -92,20 +113,25 @@ def _each(value: bytes, change: Callable[[bytes], bytes]) -> bytes:
     return b"\\".join(change(one) if one else b"" for one in (v.rstrip(b" \0") for v in value.split(b"\\")))
 
 
-def _ordinal(raw: bytes) -> int:
+def _day(raw: bytes) -> date:
     if not _DA.fullmatch(raw):
         raise Refusal(Reason.VALUE_MALFORMED)
     try:
-        return date(int(raw[:4]), int(raw[4:6]), int(raw[6:])).toordinal()
+        return date(int(raw[:4]), int(raw[4:6]), int(raw[6:]))
     except ValueError:
         raise Refusal(Reason.VALUE_MALFORMED) from None
 
 
-def _text(ordinal: int) -> bytes:
+def _moved(raw: bytes, days: int) -> bytes:
     try:
-        return b"%04d%02d%02d" % date.fromordinal(ordinal).timetuple()[:3]
-    except (ValueError, OverflowError):
+        day = moved(_day(raw), days)
+    except OverflowError:
         raise Refusal(Reason.VALUE_MALFORMED) from None
+    return b"%04d%02d%02d" % day.timetuple()[:3] if day else b""
+
+
+def _unknown(start: int, fraction: bytes) -> bool:
+    return not start and not fraction.strip(b".0")
 
 
 def _seconds(raw: bytes) -> tuple[int, int, bytes]:

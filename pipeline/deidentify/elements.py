@@ -6,12 +6,14 @@ read as PS3.5 6.2.2 says, implicit VR little endian, and written under its own V
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from functools import lru_cache
 from struct import Struct
 
 from pipeline.deidentify import dates
+from pipeline.deidentify.language import PERSONAL, private_vr
 from pipeline.deidentify.plan import Act, Op, Plan
 from pipeline.deidentify.subject import Subject
 from pipeline.deidentify.terms import normal
@@ -22,11 +24,15 @@ from pipeline.model import Reason, Refusal
 
 CHARACTER_SET, PIXEL_REPRESENTATION = 0x00080005, 0x00280103
 UID = re.compile(rb"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
-_DIGITS = re.compile(rb"[0-9+\-.eE \\\0]*")
-_DECIMALS = re.compile(rb"[0-9+\-.,eE \\\0]*")        # some devices write a comma: no number by PS3.5, and no text
+# Numbers as devices write them: no UID, no date with points, no telephone number with hyphens. Some write a comma
+# within a DS or between two, some a decimal as IS: no number by PS3.5 6.2, and no text.
+_ONE = rb" *+(?:[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+)?+ *+"
+_DECIMALS, _DIGITS = (re.compile(rb"%b(?:[%b]%b)*+[\0 ]*+" % (_ONE, between, _ONE)) for between in (b"\\\\,", b"\\\\"))
 NUMBER = {b"DS": _DECIMALS, b"IS": _DIGITS, b"AS": re.compile(rb"([0-9]{3}[DWMY] *\\?)*\0?")}
+_SIZES = {b"AT": 4, b"FD": 8, b"FL": 4, b"SL": 4, b"SS": 2, b"SV": 8, b"UL": 4, b"US": 2, b"UV": 8}
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")      # all but TAB, LF, FF, CR, ESC (PS3.5 6.1.3)
-_PLAIN = frozenset(b"AT FD FL SL SS SV UL US UV".split())
+_NUMERIC = frozenset({*_SIZES, b"DS", b"IS"})
+_PRIVATE = (TEXT | _NUMERIC) - {vr.encode() for vr in PERSONAL}         # dates would stay unmoved, names as they are
 _MOVES = frozenset({Op.DATE, Op.DATETIME, Op.TIME})
 _TIME_OF = {0x00080020: 0x00080030, 0x00080021: 0x00080031, 0x00080022: 0x00080032, 0x00080023: 0x00080033}
 _SHORT, _LONG, _IMPLICIT = Struct("<HH2sH"), Struct("<HH2sHI"), Struct("<HHI")
@@ -64,7 +70,7 @@ class Work:
             act = acts.get(tag)
             if act is None:
                 continue
-            whole = same
+            whole = same and vr not in LONG         # between such a VR and its length stand two bytes that nobody reads
             if not explicit:
                 vr = act.vr
             elif vr not in act.vrs:
@@ -112,6 +118,9 @@ class Work:
         if vr in NUMBER:
             if not NUMBER[vr].fullmatch(raw):
                 raise Refusal(Reason.VALUE_MALFORMED, tag)
+        elif vr in _SIZES:
+            if len(raw) % _SIZES[vr] or len(raw) > _SIZES[vr] * _most_values(tag):
+                raise Refusal(Reason.VALUE_MALFORMED, tag)
         elif vr in TEXT and _CONTROL.search(raw.rstrip(b" \0")):      # text may hide behind them
             raise Refusal(Reason.VALUE_MALFORMED, tag)
         elif vr in TEXT and (self.escapes or not raw.isascii()) and "\ufffd" in decode(raw, self.codecs):
@@ -140,7 +149,7 @@ class Work:
     def _private(self, elements: list[Element], buf: bytes, encoding: Encoding) -> Pieces:
         """Return private elements that the plan keeps, with the creator that owns them (PS3.5 7.8.1).
 
-        One that nobody owns, or whose VR cannot be read, goes.
+        One that nobody owns, or whose VR cannot be read or is another kind than that of the lists, goes.
         """
         creators: dict[tuple[int, int], tuple[str, Element]] = {}
         groups = {group for group, _ in self.plan.private}
@@ -148,7 +157,7 @@ class Work:
         if encoding != self.source.encoding:
             return []
         for element in elements:
-            tag, vr, start, value, end = element
+            tag, vr, _, value, end = element
             group, number = tag >> 16, tag & 0xFFFF
             if group not in groups:
                 continue
@@ -161,11 +170,15 @@ class Work:
             elif number > 0xFF and (group, number >> 8) in creators:
                 name, owner = creators[group, number >> 8]
                 kept = number & 0xFF in self.plan.private.get((group, name), ())
-                vr = vr if encoding.explicit else _private_vr(group, number & 0xFF, name)
-                if kept and (vr in TEXT or vr in _PLAIN):
+                if not kept:
+                    continue
+                listed = private_vr(group, name, number & 0xFF).encode()
+                vr = vr if encoding.explicit else listed
+                same = vr == listed or not listed or (vr in _NUMERIC and listed in _NUMERIC)
+                if same and vr in _PRIVATE:
                     self.check(vr, buf[value:end], tag)
-                    out[owner[0]] = buf[owner[2]:owner[4]]
-                    out[tag] = buf[start:end]
+                    for one, (title, said) in ((owner[0], (b"LO", name.encode())), (tag, (vr, buf[value:end]))):
+                        out[one] = element_bytes(one, title, even(said), encoding)
         return list(out.items())
 
     def value(self, op: Op, raw: bytes, tag: int) -> bytes:
@@ -278,12 +291,13 @@ def _registered(uid: str) -> bool:
     return uid in UID_dictionary
 
 
-@lru_cache(maxsize=1024)
-def _private_vr(group: int, number: int, creator: str) -> bytes:
-    """Return the VR that pydicom's private dictionary gives an element of implicit VR; UN where it has none."""
-    from pydicom.datadict import private_dictionary_VR
+@lru_cache(maxsize=4096)
+def _most_values(tag: int) -> float:
+    """Return how many values an element may have by PS3.6; of a private one, and of one without end, any number."""
+    from pydicom.datadict import dictionary_VM
 
     try:
-        return private_dictionary_VR(group << 16 | 0x1000 | number, creator).encode()
+        most = dictionary_VM(tag).split(" or ")[-1].rpartition("-")[2]
     except KeyError:
-        return b"UN"
+        return math.inf
+    return int(most) if most.isdigit() else math.inf

@@ -207,7 +207,10 @@ def transform(
         if encoding.explicit and vr not in plan.acts[tag].vrs:
             raise Refusal(Reason.VR_MISMATCH, tag)
         decoded = treated is not None and treated.frames is not None
-        pieces.append((tag, treated.pixel_header() if treated and decoded else source.head[start:value]))
+        # its header is written anew: of an explicit one two bytes are read by nobody
+        head = source.head[start:start + 6] + b"\0\0" if encoding.explicit and value - start == 12 else b""
+        own = head + source.head[start + len(head):value]
+        pieces.append((tag, treated.pixel_header() if treated and decoded else own))
     if any(tag in plan.acts for tag, *_ in source.tail_elements):
         raise Refusal(Reason.UNSUPPORTED_STRUCTURE, source.tail_elements[0][0])
     found = work.uids

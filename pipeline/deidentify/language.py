@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import overload
 
 from pipeline.deidentify.profile import confidentiality_profile, safe_private
@@ -26,6 +27,7 @@ EVENT_DATES = frozenset({
 })
 TIMES = frozenset({"StudyTime", "SeriesTime", "AcquisitionTime", "ContentTime"})
 BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
+PERSONAL = frozenset({"AS", "DA", "DT", "PN", "TM", "UI", "UR"})      # private ones could only stay as they are
 LOOKUP_TABLES = frozenset({
     "PixelData", "LUTData", "RedPaletteColorLookupTableData", "GreenPaletteColorLookupTableData",
     "BluePaletteColorLookupTableData",
@@ -145,9 +147,14 @@ def read_action(line: str, file: str, number: int, why: str, refuse: Refuse) -> 
             refuse(number, "private", "act on private elements by block number (31)",
                    'write KEEP (gggg,"CREATOR",ee) with an odd group')
             return None
-        if private_vr(field) in BINARY | {"SQ"}:
+        vr = private_vr(int(private[1], 16), private[2], int(private[3], 16))
+        if vr in BINARY | {"SQ"}:
             refuse(number, "binary", "leave bytes that nobody can read, and what stands inside them (12)",
                    "remove the rule: private sequences and binary values cannot be kept")
+            return None
+        if vr in PERSONAL:
+            refuse(number, "private", "leave the real date, time, age, name, address or UID",
+                   "remove the rule: nothing of a private element is moved or renamed")
             return None
         return Rule(action, field, value, file, number, why)
     if _name_refused(field, number, refuse):
@@ -267,18 +274,17 @@ def _value_refused(action: str, field: str, vr: str, value: str, number: int, re
     return True
 
 
-def private_vr(field: str) -> str:
+@lru_cache(maxsize=1024)
+def private_vr(group: int, creator: str, element: int) -> str:
     """Return the VR that the standard's list of safe private elements, else pydicom's private dictionary, gives a
-    private element; "" where neither has it."""
+    private element; "" where neither has it, or says no one VR."""
     from pydicom.datadict import private_dictionary_VR
 
-    match = PRIVATE.fullmatch(field)
-    assert match is not None, "asked of private elements alone"
-    listed = safe_private().get((int(match[1], 16), match[2], int(match[3], 16)))
+    listed = safe_private().get((group, creator, element))
     if listed and listed[0]:
         return listed[0]
     try:
-        return str(private_dictionary_VR(int(match[1] + "10" + match[3], 16), match[2]))
+        return str(private_dictionary_VR(group << 16 | 0x1000 | element, creator))
     except KeyError:
         return ""
 

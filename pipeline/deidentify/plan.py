@@ -27,7 +27,7 @@ from pipeline.deidentify.terms import read as read_terms
 from pipeline.dicom.file import REPORTS
 from pipeline.errors import ProjectFileError, TermsRefused
 
-ENGINE_VERSION = "3"            # raise when the same plan would give other bytes
+ENGINE_VERSION = "4"            # raise when the same plan would give other bytes
 RECIPES = Path(__file__).parents[2] / "deid_recipes"
 CHARACTER_SET, PIXEL_DATA = 0x00080005, 0x7FE00010
 

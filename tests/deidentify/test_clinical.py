@@ -106,6 +106,21 @@ def test_rows_are_held_by_reason_and_counted(run):
     assert empty and empty[0]["episode_id"] is None and empty[0]["size"] is None
 
 
+@pytest.mark.parametrize("nobodys", ["1900-01-01", "01/01/1970", "9999-12-31", "0001-01-01"])
+def test_a_date_that_is_nobodys_is_none_for_moved_it_would_tell_the_days(run, nobodys):
+    row = f"{ONE},E1,{nobodys},normal,12.5,\n"
+    assert held(run(HEADER + row)) == [(1, "value_missing", "invited")]
+    columns = COLUMNS | {"invited": {"role": "event_date"}}
+    (found,) = run(HEADER + row, columns=columns).tables["episodes"].to_pylist()
+    assert found["invited"] is None and found["size"] == 12.5
+
+
+def test_a_persons_number_is_no_number(run):
+    """A row whose cells slipped: what is written as a measure is somebody's NHS number."""
+    rows = [f"{ONE},E,2020-03-01,normal,{number},\n" for number in (ONE, f"{THREE}.0", TWO, "9434765", FOUR)]
+    assert held(run(HEADER + "".join(rows))) == [(n, "value_malformed", "size") for n in (1, 2, 3)]
+
+
 def test_nobody_is_permitted_by_an_empty_set(run):
     assert run(HEADER + GOOD, permitted=frozenset()).counts == {"episodes": {"person_not_permitted": 1}}
 

@@ -9,8 +9,9 @@ from pipeline.model import Reason, Refusal
 
 days = st.integers(-3650, -1)
 seconds = st.integers(-21_600, -1)
-calendar = st.dates(date(1900, 1, 1), date(2100, 1, 1))
-moments = st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1))
+calendar = st.dates(date(1902, 1, 1), date(2077, 12, 31)).filter(lambda day: day not in dates.NOBODYS)
+moments = st.builds(datetime.combine, calendar, st.times().filter(lambda time: time != time.min)).filter(
+    lambda when: (when - timedelta(hours=6)).date() not in dates.NOBODYS and when.year > 1902)
 
 
 def da(day: date) -> bytes:
@@ -48,12 +49,28 @@ def test_da(value, expected):
 
 @pytest.mark.parametrize("value", [
     b"2023.03.01", b"202303", b"2023", b"20230230", b"20231301", b"00000101", b"20230101-20240101", b"-20230101",
-    b"today", b"2023O101", b" 20230101", b"20230101\\x", b"202301011", b"00010101", "２０２３".encode(), b"+2023101",
+    b"today", b"2023O101", b" 20230101", b"20230101\\x", b"202301011", "２０２３".encode(), b"+2023101",
 ])
 def test_da_that_is_malformed_is_refused(value):
     with pytest.raises(Refusal) as caught:
         dates.shift_da(value, -1)
     assert caught.value.reason is Reason.VALUE_MALFORMED and value.decode() not in str(caught.value)
+
+
+@pytest.mark.parametrize("nobodys", [
+    b"00010101", b"18581117", b"19000101", b"19010101", b"19700101", b"19800101", b"20000101", b"20501231", b"20991231",
+    b"99991231"])
+def test_a_date_that_is_nobodys_is_emptied_for_moved_it_would_tell_the_days(nobodys):
+    assert dates.shift_da(nobodys, -77) == b""
+    assert dates.shift_da(b"20200615\\" + nobodys, -1) == b"20200614\\"
+    for clock in (b"", b"101500", b"101500.25+0100"):
+        assert dates.shift_dt(nobodys + clock, -77) == b"" == dates.shift_dt(nobodys + clock, -77, -10)
+
+
+@pytest.mark.parametrize("unknown", [b"000000", b"000000.000000", b"0000", b"00"])
+def test_a_time_that_is_nobodys_is_emptied_for_moved_it_would_tell_the_seconds(unknown):
+    assert dates.shift_tm(unknown, -77) == b"" and dates.day_carry(unknown, -77) == 0
+    assert dates.shift_dt(b"20200615" + unknown, -1, -77) == b"20200614"
 
 
 @pytest.mark.parametrize(("value", "expected"), [

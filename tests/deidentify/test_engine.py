@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import BaseTag
 
 from pipeline.deidentify.engine import Subject, rewrite
 from pipeline.deidentify.keys import Key
@@ -17,7 +21,7 @@ from pipeline.deidentify.linter import read
 from pipeline.deidentify.plan import RECIPES, Plan, compile_rules
 from pipeline.deidentify.pseudonyms import Pseudonyms
 from pipeline.model import Reason, Refusal
-from pipeline.synthetic import files
+from pipeline.synthetic import encode, files
 
 PSEUDONYMS = Pseudonyms(Key(b"e" * 32, "engine"))
 SUBJECT = Subject(PSEUDONYMS.person("HOSP-A", "1"), PSEUDONYMS, -100, -3600, "HOSP-A")
@@ -185,6 +189,70 @@ def test_private_elements_go_by_creator(tmp_path: Path) -> None:
     assert [e.tag for e in ours if e.tag.is_private and not e.tag.is_private_creator] == [block.get_tag(0x49)]
     other = run(files.mammogram(manufacturer="HOLOGIC, Inc."), tmp_path, plan)
     assert not [e for e in other if e.tag.is_private]
+
+
+@pytest.mark.parametrize(("vr", "value", "stays"), [
+    ("DS", "54.5", True), ("IS", "54", True), ("FD", 54.5, True), ("US", 54, True), ("LO", "QUILLFEATHER", False),
+    ("PN", "QUILL^FEATHER", False), ("LT", "QUILLFEATHER", False), ("DA", "20110517", False), ("TM", "101500", False),
+    ("UI", "1.2.3.20110517", False), ("LO", "54.5", False),
+])
+def test_a_private_element_of_another_kind_than_listed_goes(vr: str, value: Any, stays: bool, tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "# weaker: this test", 'KEEP (0045,"GEMS_SENO_02",49)',
+                   "# weaker: this test", 'KEEP (0045,"NOBODY KNOWS",01)')
+    ds = files.mammogram_dataset(private=False)
+    ds.private_block(0x0045, "GEMS_SENO_02", create=True).add_new(0x49, vr, value)
+    unlisted = ds.private_block(0x0045, "NOBODY KNOWS", create=True)
+    unlisted.add_new(0x01, vr, value)
+    ours = run(encode.part10(ds), tmp_path, plan)
+    there = {int(e.tag): e.VR for e in ours if e.tag.is_private and not e.tag.is_private_creator}
+    asked = {0x00451049: vr} if stays else {}
+    assert there == asked | ({0x00451101: vr} if vr not in ("PN", "DA", "TM", "UI") else {})
+
+
+@pytest.mark.parametrize(("keyword", "raw"), [
+    ("KVP", b"1.2.840.113619.2"), ("KVP", b"12.05.1953"), ("KVP", b"020-7946-0958 "), ("SeriesNumber", b"2011-05-17"),
+    ("SamplesPerPixel", b"\1\0SMITH^"), ("PixelPaddingValue", b"SMITHJ"), ("DiffusionBValue", b"SMITH^JOHN"),
+    ("PositionerPrimaryAngle", b"1 2 "), ("RegionLocationMinX0", b"SMITH^JO"), ("AcquisitionMatrix", b"SMITH^JOHN"),
+])
+def test_text_hides_in_no_number(keyword: str, raw: bytes, tmp_path: Path) -> None:
+    """An element that is no number, or of more numbers than PS3.6 has for it, is refused in either kind of VR."""
+    tag = tag_for_keyword(keyword)
+    assert tag is not None
+    kept = ("KVP", "SeriesNumber", "DiffusionBValue", "AcquisitionMatrix", "SamplesPerPixel", "PixelPaddingValue",
+            "PositionerPrimaryAngle", "RegionLocationMinX0")
+    plan = plan_of(tmp_path, *(f"KEEP {name}" for name in kept))
+    for syntax in ("explicit", "implicit"):
+        data = files.mammogram(transfer_syntax=syntax)
+        ds = pydicom.dcmread(io.BytesIO(data))
+        vr = dictionary_VR(tag)[:2]
+        ds[tag] = RawDataElement(BaseTag(tag), vr if syntax == "explicit" else None, len(raw), raw, 0,
+                                 syntax != "explicit", True)
+        out = io.BytesIO()
+        ds.save_as(out)
+        assert raw in out.getvalue()
+        with pytest.raises(Refusal) as caught:
+            run(out.getvalue(), tmp_path, plan)
+        assert caught.value.reason in (Reason.VALUE_MALFORMED, Reason.PIXEL_GEOMETRY), syntax
+
+
+@pytest.mark.parametrize("raw", [b"54,7", b"1.06,0.206 ", b" 1.5 \\ -2e-3\\", b".5", b"+5. "])
+def test_numbers_as_devices_write_them_stay(raw: bytes, tmp_path: Path) -> None:
+    data = files.mammogram(BodyPartThickness="77.125")
+    at = data.index(b"\x18\x00\xa0\x11DS\x06\x0077.125")
+    wide = data[:at + 6] + len(raw + b" " * (len(raw) % 2)).to_bytes(2, "little") + raw + b" " * (len(raw) % 2)
+    run(wide + data[at + 14:], tmp_path)
+    assert raw in (tmp_path / "out.dcm").read_bytes()
+
+
+def test_no_byte_stands_between_a_vr_and_its_length(tmp_path: Path) -> None:
+    """Two bytes in the header of OW, SQ or UT are reserved (PS3.5 7.1.2): nobody reads what stands there."""
+    plan = plan_of(tmp_path, "KEEP RedPaletteColorLookupTableData", "KEEP ViewCodeSequence", "KEEP CodeValue")
+    data = files.mammogram(RedPaletteColorLookupTableData=b"\1\2\3\4")
+    for start in (b"\x28\x00\x01\x12OW", b"\xe0\x7f\x10\x00OW", b"\x54\x00\x20\x02SQ"):
+        assert data.count(start + b"\0\0") == 1
+        data = data.replace(start + b"\0\0", start + b"QZ")
+    run(data, tmp_path, plan)
+    assert b"QZ" not in (tmp_path / "out.dcm").read_bytes()
 
 
 def test_a_sequence_is_entered_not_shielded(tmp_path: Path) -> None:

@@ -115,6 +115,8 @@ REFUSED = {     # line: (rule, the finding's number in what was measured of deid
     "KEEP (0045,10,49)": ("keyword", 6),
     'KEEP (0044,"X",49)': ("private", 31),
     'REPLACE (0045,"X",49) func:uid': ("private", 31),
+    "# weaker: x\nKEEP (0045,\"GEMS_SENO_02\",50)": ("private", None),
+    "# weaker: x\nKEEP (3103,\"AMI Sequence Annotations_01\",80)": ("private", None),
     "KEEP KVP\nKEEP KVP": ("two_actions", 23),
     "KEEP KVP\nREMOVE KVP": ("two_actions", 26),
     "REMOVE contains:birth\nADD PatientBirthDate var:empty": ("two_actions", 27),
