@@ -23,11 +23,12 @@ from pipeline.deidentify.pixel_policy import Policy
 from pipeline.deidentify.plan import RECIPES, Op, Plan, compile_rules
 from pipeline.deidentify.pseudonyms import Pseudonyms
 from pipeline.deidentify.shard import collect
+from pipeline.deidentify.terms import Terms, normal
 from pipeline.dicom.file import scan
 from pipeline.errors import UsageError
 from pipeline.model import Refusal
 from pipeline.observe import track
-from pipeline.synthetic import answer_key, answer_pixels
+from pipeline.synthetic import answer_key, answer_pixels, answer_values
 from pipeline.synthetic.answer_key import Claims
 from pipeline.synthetic.answer_pixels import PixelClaim
 from pipeline.synthetic.answer_reports import Content
@@ -100,16 +101,19 @@ def run(paths: Sequence[Path], *, people: int = PEOPLE, keep_times: bool = False
     rules = read(texts)
     concepts = concept_rules.read(tomls[0]) if tomls else None
     plan = compile_rules(rules, keep_times=keep_times, concepts=concepts, pixels=pixel_rules.read(texts), policy=READER)
+    plan = replace(plan, terms=_terms(plan))
     verdict = Verdict(tuple(Path(path).name for path in paths), people, weaker=tuple(plan.weaker))
     table = sorted(confidentiality_profile())
     claims = claims_of(plan)
     with tempfile.TemporaryDirectory(prefix="tre-trial-") as folder:
         bench = Bench(Path(folder), plan)
         objects = list(answer_key.make(claims, table, people))
+        if not concepts:
+            objects += answer_values.objects(claims.acts, claims.private, claims.terms)
         painted = list(answer_pixels.objects(claims.pixels))
         # A sentinel may meet a condition by chance: rules for pixels are tried on images of their own.
         bare = replace(plan, pixel_rules=())
-        judge = Judge(carry=int(keep_times))
+        judge = bench.judge()
         for planted, own in [*((one, bare) for one in objects), *((one, plan) for one in painted)]:
             verdict.objects += 1
             out = bench.rewrite(planted, own)
@@ -124,7 +128,8 @@ def run(paths: Sequence[Path], *, people: int = PEOPLE, keep_times: bool = False
         if mutate:
             strangers = [block for block in answer_key.PRIVATE if block not in claims.private]
             first = [planted for planted in objects if planted.person == 0]
-            every = [*made.mutants(rules, bare, table, strangers, map(Path, tomls)), *made.pixel_mutants(plan)]
+            every = [*made.mutants(rules, bare, table, strangers, map(Path, tomls)), *made.term_mutants(rules, bare),
+                     *made.pixel_mutants(plan)]
             name = " + ".join(verdict.files)
             for mutant in track(every, f"mutants of {name}", total=len(every)):
                 _try(verdict, bench, mutant, painted if mutant.hint == made.PIXELS else first)
@@ -146,7 +151,7 @@ def _try(verdict: Verdict, bench: Bench, mutant: made.Mutant, objects: Sequence[
     if mutant.equal:
         verdict.equals[mutant.equal] += 1
         return
-    judge = Judge(carry=int(bench.plan.keep_times))
+    judge = bench.judge()
     for planted in sorted(objects, key=lambda one: not bench.knows(one, mutant.hint)):
         out = bench.rewrite(planted, mutant.plan)
         if isinstance(out, Refusal):
@@ -185,6 +190,10 @@ class Bench:
         patient = self.pseudonyms.person("ANSWER KEY", str(person))
         return Subject(patient, self.pseudonyms, -(200 + 7 * person), -(1800 + 60 * person), "ANSWER KEY")
 
+    def judge(self) -> Judge:
+        """A judge who knows by how many days each person is to be moved."""
+        return Judge(int(self.plan.keep_times), days={person: self.subject(person).days for person in range(PEOPLE)})
+
     def rewrite(self, planted: Planted, plan: Plan) -> bytes | Refusal:
         """Return what the engine writes under the plan, or why it refuses."""
         if self.held is not planted:
@@ -220,6 +229,13 @@ class Bench:
         return bool(second_look.search(out, tokens, dates))
 
 
+def _terms(plan: Plan) -> Terms:
+    """Return a list that approves one term for each attribute that asks for one: another for each."""
+    asked = sorted(tag for tag, act in plan.acts.items() if act.op is Op.TERM)
+    words = {tag: f"Kept term {chr(65 + n // 26 % 26)}{chr(65 + n % 26)}e" for n, tag in enumerate(asked)}
+    return Terms({tag: {normal(term): term} for tag, term in words.items()})
+
+
 def claims_of(plan: Plan) -> Claims:
     """Return what a plan says that it does, as the answer key takes it."""
     names = {Op.PIXELS: "pixels"}
@@ -237,4 +253,5 @@ def claims_of(plan: Plan) -> Claims:
     pixels = tuple(PixelClaim(f"{rule.file}:{rule.line}", tuple((c.test, c.tag, c.value) for c in rule.conditions),
                               tuple((area.keep, area.box, area.regions) for area in rule.areas))
                    for rule in plan.pixel_rules)
-    return Claims(acts, plan.private, plan.keep_times, content, REPORT if content else "", pixels)
+    terms = {tag: term for tag, known in plan.terms.by_tag.items() for term in known.values()}
+    return Claims(acts, plan.private, plan.keep_times, content, REPORT if content else "", pixels, terms)

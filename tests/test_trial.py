@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +84,82 @@ def test_one_name_for_two_people_is_noticed(monkeypatch: pytest.MonkeyPatch) -> 
     assert "PatientID" in trial.run(CT, people=2, mutate=False).lost
 
 
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a maker of sets with a recipe of a test's own; the attributes of the table are not what is asked."""
+    table = {tag: row for tag, row in confidentiality_profile().items() if tag == 0x00100010}
+    monkeypatch.setattr(trial, "confidentiality_profile", lambda: table)
+
+    def make(lines: str) -> list[Path]:
+        path = tmp_path / "own.dicom"
+        path.write_text("FORMAT dicom\n\n%header\n" + lines)
+        return [RECIPES / "base.dicom", path]
+
+    return make
+
+
+def test_approved_terms_are_told_from_all_others(own: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = own("# weaker: terms alone\nREPLACE SeriesDescription func:term\n# weaker: terms alone\n"
+                "REPLACE ProtocolName func:term\n")
+    verdict = trial.run(files, people=1)
+    assert verdict.passed, (verdict.lost, verdict.residuals, verdict.survivors)
+    plan = trial.compile_rules(trial.read(files), keep_times=False)
+    plan = replace(plan, terms=trial._terms(plan))
+    found = [one.what for one in mutants.term_mutants(trial.read(files), plan)]
+    assert len(found) == 6 and "any text approved: ProtocolName" in found
+    real, lists = elements.Work._term, trial._terms(plan).by_tag
+    for broken in (lambda self, text, tag: real(self, text, tag) or elements.even(text.lower().encode("latin-1")),
+                   lambda self, text, tag: real(self, text.split("\\")[0], tag),
+                   lambda self, text, tag: real(self, text, min(lists)) or real(self, text, max(lists)),
+                   lambda self, text, tag: real(self, text.strip().removesuffix(" x"), tag)):
+        monkeypatch.setattr(elements.Work, "_term", broken)
+        assert set(trial.run(files, people=1, mutate=False).residuals) & {"SeriesDescription", "ProtocolName"}
+    monkeypatch.setattr(elements.Work, "_term", lambda self, text, tag: b"")
+    assert trial.run(files, people=1, mutate=False).lost == {"SeriesDescription": 2, "ProtocolName": 2}
+
+
+@pytest.mark.parametrize("keep_times", [False, True])
+def test_an_engine_that_moves_nobodys_dates_is_noticed(
+    keep_times: bool, own: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = own("# weaker: as StudyDate\nJITTER AcquisitionDateTime var:days\n")
+    assert trial.run(files, people=1, keep_times=keep_times, mutate=False).passed
+    monkeypatch.setattr(elements.dates, "moved", lambda day, days: day + timedelta(days=days))
+    residuals = trial.run(files, people=1, keep_times=keep_times, mutate=False).residuals
+    assert {"StudyDate", "AcquisitionDateTime"} <= set(residuals)
+
+
+def test_an_engine_that_moves_everybody_by_the_same_days_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = elements.Work.__init__
+
+    def init(self: elements.Work, source: Any, plan: Any, subject: Any) -> None:
+        real(self, source, plan, replace(subject, days=-100))
+
+    monkeypatch.setattr(elements.Work, "__init__", init)
+    assert "StudyDate" in trial.run(CT, people=1, mutate=False).lost
+
+
+@pytest.mark.parametrize("codec", ["ascii", "utf-16-le"])
+def test_a_name_in_small_letters_or_wide_ones_is_noticed(codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = elements.Work.value
+    monkeypatch.setattr(elements.Work, "value", lambda self, op, raw, tag: raw.decode("latin-1").lower().encode(
+        codec) if tag == 0x00100010 else real(self, op, raw, tag))
+    assert "PatientName" in trial.run(CT, people=1, mutate=False).residuals
+
+
+def test_text_in_a_private_number_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert trial.run(MG, people=1, mutate=False).passed
+    monkeypatch.setattr(elements, "private_vr", lambda *_: "")
+    assert any("GEMS_SENO_02" in name for name in trial.run(MG, people=1, mutate=False).residuals)
+
+
 def test_a_missing_output_fails_every_action(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise Refusal(Reason.MALFORMED)
 
     monkeypatch.setattr(trial, "rewrite", refuse)
     verdict = trial.run(CT, people=1, mutate=False)
-    assert verdict.refused == {"malformed": 1} and not verdict.passed
+    assert verdict.refused == {"malformed": 2} and not verdict.passed
     verdict.asked.pop("pixels_hidden")      # of the object that is hidden by not coming out
     assert verdict.failed == verdict.asked
 
@@ -170,20 +240,42 @@ coordinates 0,0,8,8
 """
 
 
-def test_rules_for_pixels_are_tried_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = tmp_path / "own.dicom"
-    own.write_text("FORMAT dicom\n\n%header\nKEEP ConversionType\n" + PIXEL_RULES)
-    files = [RECIPES / "base.dicom", own]
-    table = {tag: row for tag, row in confidentiality_profile().items() if tag == 0x00100010}
-    monkeypatch.setattr(trial, "confidentiality_profile", lambda: table)        # the header is not what is asked here
+def test_rules_for_pixels_are_tried_too(own: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = own("KEEP ConversionType\n" + PIXEL_RULES)
     verdict = trial.run(files, people=1)
     assert verdict.passed, (verdict.lost, verdict.residuals, verdict.survivors)
-    assert verdict.asked["pixels_hidden"] == 4 and verdict.asked["pixels_retained"] == 4
+    assert verdict.asked["pixels_hidden"] == 16 and verdict.asked["pixels_retained"] == 16
     from pipeline.deidentify import masks
 
     real = masks.cover
     monkeypatch.setattr(masks, "cover", lambda rules, source, rows, columns: _less(real(rules, source, rows, columns)))
-    assert set(trial.run(files, people=1, mutate=False).residuals) == {f"own.dicom:{n}" for n in (7, 13, 19)}
+    lines = {name.split()[0] for name in trial.run(files, people=1, mutate=False).residuals}
+    assert lines == {f"own.dicom:{n}" for n in (7, 13, 19)}
+
+
+@pytest.mark.parametrize(("bug", "kinds"), [
+    ("planes", {"planes"}), ("colours", {"colours", "planes"}), ("frames", {"signed", "colours", "planes"})])
+def test_a_painter_that_misses_some_samples_is_noticed(
+    bug: str, kinds: set[str], own: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planes taken for pixels, the first colour alone, the first frame alone."""
+    from pipeline.deidentify import masks
+
+    real_over = masks.over
+
+    def over(samples: Any, shape: Any, mask: Any, values: Any) -> None:
+        before = samples.copy()
+        real_over(samples, replace(shape, planar=False) if bug == "planes" else shape, mask, values)
+        if bug == "colours" and shape.samples > 1:
+            samples[1:] = before[1:]
+        if bug == "frames" and len(done) % shape.frames:
+            samples[:] = before
+        done.append(1)
+
+    done: list[int] = []
+    monkeypatch.setattr(masks, "over", over)
+    found = trial.run(own("KEEP ConversionType\n" + PIXEL_RULES), people=1, mutate=False)
+    assert {name.split()[1] for name in {**found.residuals, **found.lost}} == kinds
 
 
 def _less(mask: Any) -> Any:

@@ -111,6 +111,32 @@ def _name(tag: int) -> str:
     return keyword_for_tag(tag) or f"{tag:08X}"
 
 
+class _AnyText(dict[str, str]):
+    """A list of terms that approves whatever it is asked for."""
+
+    def get(self, key: str, default: object = None) -> str:
+        return key.encode("ascii", "ignore").decode()
+
+
+def term_mutants(rules: Sequence[Rule], plan: Plan) -> Iterator[Mutant]:
+    """Yield, for each attribute that keeps approved terms, its list taken away, one that approves all text, and one
+    that approves what stands in the lists of the others."""
+    lists = plan.terms.by_tag
+    for rule in rules:
+        tag, _ = attribute(rule.field)
+        if tag is None or tag not in lists:
+            continue
+        everybodys = {said: term for known in lists.values() for said, term in known.items()}
+        known: dict[str, str]
+        for what, known in (("no term approved", {}), ("any text approved", _AnyText()),
+                            ("terms approved of every attribute", everybodys)):
+            if known == lists[tag] and type(known) is dict:
+                continue
+            terms = replace(plan.terms, by_tag={**lists, tag: known})
+            yield Mutant(f"{what}: {rule.field}", f"{rule.file}:{rule.line}",
+                         replace(plan, id=f"{plan.id} mutant", terms=terms), hint=rule.field)
+
+
 def pixel_mutants(plan: Plan) -> Iterator[Mutant]:
     """Yield each rule for pixels deleted; each box a column or a row smaller; each area that is left as it is, gone."""
     for n, rule in enumerate(plan.pixel_rules):

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 
 from pydicom.datadict import dictionary_VR, keyword_for_tag, private_dictionary_VR
@@ -49,6 +50,7 @@ class Claims:
     content: Content | None = None
     sop_class: str = ""         # of reports; an image is a mammogram
     pixels: tuple[PixelClaim, ...] = ()
+    terms: Mapping[int, str] = field(default_factory=dict)      # tag → a term that is approved for it
 
 
 def name_of(tag: int) -> str:
@@ -226,8 +228,8 @@ class _Maker:
             return
         raw = value if isinstance(value, bytes) else str(value).encode()
         self.out.secrets[raw] = name
-        if vr == "PN":
-            self.out.secrets.update(dict.fromkeys(raw.split(b"^"), name))
+        if vr in ("PN", "UR"):
+            self.out.secrets.update(dict.fromkeys(re.split(rb"[\^/.]+", raw), name))
 
     def _secret(self, text: str, name: str) -> bytes:
         self.out.secrets[text.encode()] = name

@@ -1,4 +1,5 @@
-"""The answer key of rules for pixels: for each rule an image that it is for, every sample of it one and the same.
+"""The answer key of rules for pixels: for each rule images that it is for, every sample of one the same: unsigned and
+signed words, bytes, colours by pixel and by plane, in one frame and in two; where the rule's conditions allow them.
 
 What a rule covers must hold that sample no longer, what it leaves must. Of a region that ends at a sample (PS3.3
 C.8.5.5.1.5) that sample itself may go either way.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
@@ -17,7 +19,24 @@ from pydicom.dataset import Dataset
 from pipeline.synthetic import encode, files
 from pipeline.synthetic.asked import Check, Planted
 
+
+@dataclass(frozen=True)
+class _Kind:
+    """How samples are written (PS3.3 C.7.6.3.1)."""
+
+    name: str
+    sample: bytes
+    signed: int = 0
+    samples: int = 1
+    planar: int = 0
+    frames: int = 1
+    photometric: str = ""       # the mammogram's own
+
+
 SAMPLE = struct.pack("<H", 1234)
+KINDS = (_Kind("", SAMPLE), _Kind("signed", struct.pack("<h", -1234), signed=1, frames=2), _Kind("bytes", b"\x5a"),
+         _Kind("colours", b"\x5a", samples=3, frames=2, photometric="RGB"),
+         _Kind("planes", b"\x5a", samples=3, planar=1, frames=2, photometric="RGB"))
 MARGIN = 9
 PIXEL_DATA, REGIONS, ROWS, COLUMNS = 0x7FE00010, 0x00186011, 0x00280010, 0x00280011
 REGION = (4, 4, 11, 11)
@@ -35,9 +54,11 @@ class PixelClaim:
 
 
 def objects(claims: Sequence[PixelClaim]) -> Iterator[Planted]:
-    """Yield an image for each rule."""
-    for claim in claims:
+    """Yield images for each rule: of every kind that it is still for."""
+    for claim, kind in product(claims, KINDS):
         ds = _image(claim, claims)
+        if kind.name and not _written(ds, kind, claim):
+            continue
         held = [other for other in claims if all(_holds(ds, *condition) for condition in other.conditions)]
         width, height = int(ds.Columns), int(ds.Rows)
         hide, stay = bytearray(width * height), bytearray(b"\1" * (width * height))
@@ -45,10 +66,35 @@ def objects(claims: Sequence[PixelClaim]) -> Iterator[Planted]:
             covered, left = _covered(other, width, height, 1), _covered(other, width, height, 0)
             hide = bytearray(a | b for a, b in zip(hide, covered, strict=True))
             stay = bytearray(a & (1 - b) for a, b in zip(stay, left, strict=True))
-        planted = Planted(f"pixel rule {claim.name}", 0, encode.part10(ds))
-        planted.checks = [Check("pixels_hidden", claim.name, (PIXEL_DATA,), SAMPLE, mask=bytes(hide)),
-                          Check("pixels_retained", claim.name, (PIXEL_DATA,), SAMPLE, mask=bytes(stay))]
+        masks = [_in_order(mask, kind) for mask in (hide, stay)]
+        name = f"{claim.name} {kind.name}".strip()
+        planted = Planted(f"pixel rule {name}", 0, encode.part10(ds))
+        planted.checks = [Check(action, name, (PIXEL_DATA,), kind.sample, mask=mask)
+                          for action, mask in zip(("pixels_hidden", "pixels_retained"), masks, strict=True)]
         yield planted
+
+
+def _written(ds: Dataset, kind: _Kind, claim: PixelClaim) -> bool:
+    """Write the image as one of this kind; return whether the rule is still for it."""
+    bits = 8 * len(kind.sample)
+    ds.PixelRepresentation, ds.SamplesPerPixel, ds.NumberOfFrames = kind.signed, kind.samples, kind.frames
+    ds.BitsAllocated = ds.BitsStored = bits
+    ds.HighBit = bits - 1
+    if kind.samples > 1:
+        ds.PhotometricInterpretation, ds.PlanarConfiguration = kind.photometric, kind.planar
+    for keyword in ("SmallestImagePixelValue", "LargestImagePixelValue", "PixelPaddingValue"):
+        if keyword in ds:
+            del ds[keyword]
+    ds.PixelData = kind.sample * (int(ds.Rows) * int(ds.Columns) * kind.samples * kind.frames)
+    ds["PixelData"].VR = "OW"
+    return all(_holds(ds, *condition) for condition in claim.conditions)
+
+
+def _in_order(mask: bytearray, kind: _Kind) -> bytes:
+    """Return the mask of one frame's pixels as that of all samples, in the order that they are written in."""
+    if kind.samples > 1:
+        mask = mask * kind.samples if kind.planar else bytearray(one for one in mask for _ in range(kind.samples))
+    return bytes(mask) * kind.frames
 
 
 def _image(claim: PixelClaim, claims: Sequence[PixelClaim]) -> Dataset:

@@ -22,6 +22,7 @@ class Check:
     path: Path
     value: bytes = b""
     absent: bool = False        # text_removed: nothing may stand there
+    empty: bool = False         # text_removed: there, and of no length
     mask: bytes = b""           # of pixels: a byte a sample, 1 where `value` must be gone, or must stand
 
 

@@ -33,7 +33,7 @@ class Failure:
 
 @dataclass
 class Judge:
-    """Remembers over all objects how UIDs and ids were renamed and by how many days each person was moved.
+    """Remembers over all objects how UIDs and ids were renamed. `days`: by how many each person is to be moved.
 
     `carry`: days that a date may differ from that, where its time moved too and passed midnight.
     """
@@ -66,6 +66,8 @@ class Judge:
             there = values is not None
         action, value = check.action, check.value
         held = values or []
+        if check.empty:
+            return [False] if any(held) else [] if there else [True]
         if check.mask:
             return self._masked(check, found)
         if action in ("text_removed", "uid_changed"):
@@ -88,7 +90,7 @@ class Judge:
     @staticmethod
     def _masked(check: Check, found: Mapping[Path, Found]) -> list[bool]:
         raw, size = found[check.path].raw if check.path in found else b"", len(check.value)
-        if len(raw) != size * len(check.mask):
+        if len(raw) - (len(raw) - size * len(check.mask) == 1 == size) != size * len(check.mask):   # a padding byte
             return [True]
         hidden = check.action == "pixels_hidden"
         wrong = any((raw[n * size:n * size + size] == check.value) == hidden
@@ -116,11 +118,13 @@ class Judge:
 
     @staticmethod
     def _elsewhere(planted: Planted, out: bytes, found: Mapping[Path, Found], failed: list[Failure]) -> list[Failure]:
-        """Sentinels that stand anywhere in the file, and were not reported where they were planted."""
+        """Sentinels that stand anywhere in the file, and were not reported where they were planted: in small letters
+        and in UTF-16 too."""
         known = {failure.name for failure in failed}
         pixels = found.get((PIXEL_DATA,))
         header = out.replace(pixels.raw, b"") if pixels and pixels.raw else out
-        hits = {planted.secrets[one] for match in _SENTINELS.finditer(header)
+        loud = header.upper()
+        hits = {planted.secrets[one] for text in (loud, loud.replace(b"\0", b"")) for match in _SENTINELS.finditer(text)
                 if (one := match[0]) in planted.secrets}
         hits |= {planted.secrets[raw] for path, (vr, value) in found.items() if vr in ("DA", "DT")
                  if (raw := plain(value)) in planted.secrets}
