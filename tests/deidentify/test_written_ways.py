@@ -289,6 +289,28 @@ def test_bits_above_the_stored_ones(syntax: str, tmp_path: Path) -> None:
     assert refused(buffer.getvalue(), tmp_path) is Reason.OVERLAY_IN_PIXELS
 
 
+@pytest.mark.parametrize(("signed", "sample", "sound"), [
+    (0, 0x0FFF, True), (0, 0x0042, True), (0, 0x4042, False), (0, 0x1000, False),
+    (1, 0x07FF, True), (1, 0xF800, True), (1, 0xFFFF, True), (1, 0x0800, False), (1, 0x3000, False), (1, 0xE000, False),
+])
+def test_bits_above_the_stored_ones_of_rle(signed: int, sample: int, sound: bool, tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(io.BytesIO(files.mammogram(PixelRepresentation=signed, SmallestImagePixelValue=None,
+                                                         LargestImagePixelValue=None)))
+    samples = np.full((64, 48), 0x0042, dtype="<u2")
+    samples[5, 5:9] = [sample, 1, sample, 2]        # in a literal run
+    samples[9] = sample                             # in a replicated one
+    dataset.PixelData = samples.tobytes()
+    dataset.BitsStored, dataset.HighBit = 16, 15
+    dataset.compress(pydicom.uid.RLELossless, generate_instance_uid=False)
+    dataset.BitsStored, dataset.HighBit = 12, 11
+    buffer = io.BytesIO()
+    dataset.save_as(buffer)
+    if sound:
+        run(buffer.getvalue(), tmp_path)
+    else:
+        assert refused(buffer.getvalue(), tmp_path) is Reason.OVERLAY_IN_PIXELS
+
+
 def test_signed_samples_repeat_their_sign_above_the_stored_bits(tmp_path: Path) -> None:
     dataset = pydicom.dcmread(io.BytesIO(files.mammogram(PixelRepresentation=1)))
     samples = np.full((64, 48), -1000, dtype="<i2")

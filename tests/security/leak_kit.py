@@ -513,8 +513,9 @@ def _kept_values() -> None:
     alone("the name in the paddle", named(put("PaddleDescription", text)))
     alone("the name in a code string", named(put("BodyPartExamined", word)))
     alone("the name in a lookup table", named(nested_raw("VOILUTSequence", "LUTData")))
-    alone("the name in a kept private element", named(_seno(lambda m: m.text, "LO")))
-    alone("the name in a private DS", named(_seno(lambda m: m.ascii, "LO")))
+    # a text is none of the numbers that this private element may be: it goes, and the rest passes
+    alone("the name in a kept private element", named(_seno(lambda m: m.text, "LO")), published=True)
+    alone("the name in a private DS", named(_seno(lambda m: m.ascii, "LO")), published=True)
     alone("the name in a kept text as UN", named(put("Manufacturer", raw, "UN")))
     alone("the name behind a NUL", named(put("Manufacturer", lambda m: f"GE MEDICAL SYSTEMS\0{m.text}")))
     alone("the birth date in a kept text", lambda ds, m: (
