@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from deid_runner import Recipe, new_uid, several, whole
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 
+from pipeline.deidentify.dates import moved
 from pipeline.deidentify.engine import Subject
-from pipeline.deidentify.language import REPORT_VALUES
+from pipeline.deidentify.language import PERSONAL, REPORT_VALUES, private_vr
 from pipeline.dicom.file import REPORTS
 
 KNOWN = {
@@ -32,12 +34,15 @@ KNOWN = {
     11: "content of structured reports passes by concept rules, which deid does not have: it drops all of it",
     12: "the creator of a private element is taken as it is written; deid does not look at its case",
     13: "private elements inside a sequence that stands as UN go: their VRs are written nowhere; deid keeps them",
+    14: "a private element of another kind than the lists give, a date, name or UID goes; deid keeps any",
+    15: "a date that is nobody's (1900-01-01), or midnight, is emptied; deid moves it, which tells the days or seconds",
 }
 STATED = {0x00120062: "YES", 0x00120063: "tre-ingest plan ", 0x00120064: "", 0x00280303: "MODIFIED"}
 CHARACTER_SET, PIXEL_DATA, BURNED_IN = 0x00080005, 0x7FE00010, 0x00280301
 DEID_SKIPS = frozenset({0x00281201, 0x00281202, 0x00281203, 0x00283010})
 PAINTED = frozenset({PIXEL_DATA, 0x00280004, 0x00280006, 0x00280106, 0x00280107, 0x00280108, 0x00280109})
 OPAQUE = frozenset(["OB", "OD", "OF", "OL", "OV", "OW", "SQ", "UN"])
+NUMERIC = frozenset(["AT", "DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"])
 META = {0x00020000, 0x00020001, 0x00020002, 0x00020003, 0x00020010, 0x00020012, 0x00020013}
 
 
@@ -119,7 +124,9 @@ class Pair:
             return 3
         if right.tag.is_private and self._named(right, exactly=False):
             opaque = right.VR in OPAQUE or stands_as_un(source, tag)
-            return 12 if not self._named(right) else 7 if opaque else 13 if unknown else 0
+            if not self._named(right):
+                return 12
+            return 7 if opaque else 13 if unknown else 14 if _of_another_kind(right) else 0
         return 9 if tag in painted else 0
 
     def _other(self, left: DataElement, right: DataElement, ours: Dataset, *, top: bool,
@@ -128,6 +135,8 @@ class Pair:
         action = self.recipe.rules.get(tag, ("", ""))[0]
         if left.VR == right.VR == "UI" and action == "KEEP":
             return 4 if "\\".join(map(str, several(left.value))) == new_uid(right.value, self.subject) else 0
+        if left.VR == right.VR in ("DA", "DT") and action == "JITTER" and self._without_nobodys(left, right):
+            return 15
         if left.VR == right.VR == "DT" and action == "JITTER":
             return 5 if self._same_moment(left, right) else 0
         if top and tag in painted:
@@ -145,6 +154,20 @@ class Pair:
                    and (name == creator if exactly else name.lower() == creator.lower())
                    for group, name, number in self.recipe.private)
 
+    def _without_nobodys(self, left: DataElement, right: DataElement) -> bool:
+        """Ours is deid's, but for dates that are nobody's, which are empty; one at least is."""
+        emptied = 0
+        for one, other in zip(map(str, several(left.value or "")), map(str, several(right.value)), strict=True):
+            if not one and other:
+                day = datetime.strptime(other[:8], "%Y%m%d").date() - timedelta(days=self.subject.days)
+                near = (day + timedelta(days=n) for n in range(2 if self.keep_times else 1))     # past midnight
+                if not any(moved(one_day, 0) is None for one_day in near):
+                    return False
+                emptied += 1
+            elif one[:8] != other[:8]:
+                return False
+        return emptied > 0
+
     def _same_moment(self, left: DataElement, right: DataElement) -> bool:
         """Ours is the day of deid's, or with times kept the same digits as far as they were given, and the zone."""
         ones, others = several(left.value), several(right.value)
@@ -158,6 +181,11 @@ class Pair:
             if zone != (full_zone if len(clock) > 8 else ""):
                 return False
         return True
+
+
+def _of_another_kind(element: DataElement) -> bool:
+    listed = private_vr(element.tag.group, str(element.private_creator), element.tag.element & 0xFF)
+    return element.VR in PERSONAL or (listed not in ("", element.VR) and not {element.VR, listed} <= NUMERIC)
 
 
 def stands_as_un(source: Dataset, tag: int) -> bool:

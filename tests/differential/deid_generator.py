@@ -19,7 +19,7 @@ from typing import Any
 
 from deid_sets import Set
 from hypothesis import strategies as st
-from pydicom.datadict import DicomDictionary, dictionary_VR
+from pydicom.datadict import DicomDictionary, dictionary_VM, dictionary_VR
 
 Node = tuple[int, str, Any]     # tag, VR, value: bytes (little endian), or of SQ a list of items, each a list of nodes
 
@@ -27,6 +27,7 @@ IMPLICIT, EXPLICIT, DEFLATED, BIG = (f"1.2.840.10008.1.2{end}" for end in ("", "
 LONG = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"))
 WIDTH = {"US": 2, "SS": 2, "OW": 2, "AT": 2, "UL": 4, "SL": 4, "FL": 4, "OL": 4, "OF": 4, "FD": 8, "OD": 8, "SV": 8,
          "UV": 8, "OV": 8}
+BINARY = {"US": 2, "SS": 2, "AT": 4, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "SV": 8, "UV": 8}
 ROOT = "1.2.826.0.1.3680043.8.498."
 # What both need in order to read the rest: no value of theirs is made up. Of LUT Data pydicom wants the descriptor.
 FIXED = frozenset({0x00080005, 0x00080016, 0x00080018, 0x0020000D, 0x0020000E, 0x7FE00010, 0x00280103, 0x00283006})
@@ -143,6 +144,12 @@ def _ruled(one: Set) -> dict[str, list[tuple[int, str]]]:
     return found
 
 
+def _most(tag: int) -> int:
+    """How many values an element has at most."""
+    most = dictionary_VM(tag).rpartition("-")[2] if tag in DicomDictionary else "n"
+    return int(most) if most.isdigit() else 99
+
+
 class _Random(Random):
     """Nodes and values at random."""
 
@@ -176,6 +183,8 @@ class _Random(Random):
         if vr == "SQ":
             return tag, "UN" if self.one_in(15) else vr, self.items(depth)
         value = VALUES[vr](self)
+        if vr in BINARY and not self.one_in(60):       # more numbers than its tag has are refused
+            value = value[:BINARY[vr] * _most(tag)]
         return tag, "UN" if self.one_in(30) else self.choice(sorted(VALUES)) if self.one_in(400) else vr, value
 
     def items(self, depth: int) -> list[list[Node]]:
