@@ -36,7 +36,7 @@ State = Literal["begun", "done", "failed"]
 _NAME = re.compile(r"([0-9]{8})\.json")
 # Opaque ids (layout.ID), releases, digests and their first digits. Ten digits without a letter may be a person's.
 _OPAQUE = re.compile(rf"{layout.ID.pattern}|\d{{4}}-[0-9a-f]{{12}}|(?=[0-9]*[a-f])[0-9a-f]{{8,64}}")
-_NUMBER_OF_A_PERSON = re.compile(r"\d[\d\s-]{7,}\d")
+_NUMBER_OF_A_PERSON = re.compile(r"\d[\d\s./_-]{7,}\d")
 _TITLE = 200
 _MOST = 99_999_999
 

@@ -71,12 +71,23 @@ def test_what_cannot_be_entered_is_not_done(work, monkeypatch):
     assert not done
 
 
-@pytest.mark.parametrize("text", ["", "x" * 201, "two\nlines", "999 000 0018", "for 9990000018, Ann", "999-000-0018"])
+@pytest.mark.parametrize("text", ["", "x" * 201, "two\nlines", "999 000 0018", "for 9990000018, Ann", "999-000-0018",
+                                  "999.000.0018", "999/000/0018", "999_000_0018"])
 def test_a_reason_that_may_tell_of_a_person_is_refused_before_anything_is_done(work, text):
     done = []
     with pytest.raises(UsageError), audit_log.act(work, P, "cohort", "ann@site", reason=text or " "):
         done.append(1)
     assert not done and not list(audit_log.entries(work, P))
+
+
+def test_who_did_it_last_is_who_ended_it_and_an_unreadable_entry_is_passed_over(work):
+    for who, state, candidate in (("first", "done", CANDIDATE), ("second", "done", CANDIDATE),
+                                  ("third", "failed", CANDIDATE), ("fourth", "done", "c-" + "0" * 23 + "1")):
+        audit_log.append(work, P, "build", who, state, ids={"candidate": candidate})
+    audit_log.append(work, P, "publish", "fifth", "done", ids={"candidate": CANDIDATE})
+    path_of(work, 5).write_bytes(b"{")
+    assert audit_log.who_did(work, P, "build", {"candidate": CANDIDATE}) == "second"
+    assert audit_log.who_did(work, P, "build", {"candidate": "c-" + "f" * 24}) is None
 
 
 def test_no_id_that_is_not_opaque_gets_in(work):
