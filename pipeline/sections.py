@@ -6,6 +6,7 @@ import itertools
 import posixpath
 import re
 from datetime import date
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Literal
 
@@ -319,6 +320,16 @@ class Listen(Section):
     object_seconds: float = Field(default=3600, gt=0)       # for the whole of one
     stop_seconds: float = Field(default=30, ge=0)           # to finish in, once told to stop
     health: str = Field(default="127.0.0.1:11113", pattern=r"^([0-9.]+:[0-9]+)?$")      # empty: none
+
+    @field_validator("health")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if value and int(port) > 65535:
+            raise ValueError("a port is 65535 at most")
+        if value:
+            IPv4Address(host)       # raises ValueError where it is none
+        return value
 
     @field_validator("ae_titles", "callers")
     @classmethod

@@ -16,6 +16,7 @@ from test_listener_tls import Authority
 from pipeline import config as files
 from pipeline.cli.doctor import Check
 from pipeline.cli.doctor_pacs import of_listen, of_retrieve
+from pipeline.errors import ProjectFileError
 
 pytestmark = pytest.mark.integration
 
@@ -121,6 +122,12 @@ def test_a_place_that_is_free_and_one_where_ours_listens(tmp_path: Path) -> None
 def test_an_address_that_is_not_ours_and_a_port_that_may_be_asked_by_others(tmp_path: Path) -> None:
     found = listening(listen_kit.project(tmp_path, bind="192.0.2.7", port=11999, health="0.0.0.0:0"))
     assert wrong(found) == {"listen port"} and found["listen health"].result == "warn"
+
+
+@pytest.mark.parametrize("health", ["999.0.0.1:80", "1.2:80", "127.0.0.1:99999"])
+def test_an_address_that_is_none_is_refused_with_its_line(health: str, tmp_path: Path) -> None:
+    with pytest.raises(ProjectFileError, match=r"project\.toml:\d+: listen\.health"):
+        files.load(listen_kit.project(tmp_path, health=health))
 
 
 @pytest.mark.parametrize(("reserve", "result"), [(0, "pass"), (1 << 60, "fail")])
