@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
 from pynetdicom.transport import ThreadedAssociationServer
 
-from pipeline.retrieve.dimse import FIND, GET, MOVE, SYNTAXES, VERIFICATION
+from pipeline.retrieve.dimse import FIND, GET, MOVE, SYNTAXES, VERIFICATION, at_once
 from pipeline.retrieve.peer import COUNTED
 
 LEVELS = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
@@ -182,8 +182,8 @@ def serving(images: list[kit.Image], **faults: Any) -> Iterator[Faulty]:
         ae.add_supported_context(one.abstract_syntax, list(SYNTAXES), scu_role=True, scp_role=True)
     if made.rejects:
         ae.require_calling_aet = ["NOBODY"]
-    handlers = [(evt.EVT_ACCEPTED, made.opened.append), (evt.EVT_C_FIND, made.find), (evt.EVT_C_GET, made.get),
-                (evt.EVT_C_MOVE, made.move)]
+    handlers = [(evt.EVT_CONN_OPEN, at_once), (evt.EVT_ACCEPTED, made.opened.append), (evt.EVT_C_FIND, made.find),
+                (evt.EVT_C_GET, made.get), (evt.EVT_C_MOVE, made.move)]
     server = ae.make_server(("127.0.0.1", 0), evt_handlers=handlers, ssl_context=made.tls[0] if made.tls else None,
                             server_class=ThreadedAssociationServer)
     ae._servers.append(server)      # as start_server does, which looks twice a second whether it is to stop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from test_retrieve_faults import Asked, by_accession
 
 from pipeline import config, layout
 from pipeline.errors import CohortRefused
+from pipeline.retrieve.dimse import Dimse
+from pipeline.retrieve.run import opened
 from pipeline.storage import tables
 
 pytestmark = pytest.mark.integration
@@ -65,6 +68,14 @@ def test_the_same_question_put_otherwise_is_another_retrieval(shelf: kit.Shelf, 
         first = Asked(kit.config(tmp_path, **options(pacs)), ",LID1001,HOSP-A,,,,,")
         other = Asked(kit.config(tmp_path, **options(pacs, issuer="HOSP-B")), ",LID1001,HOSP-A,,,,,")
     assert first.found["rows"] == {"found": 1} and other.found["rows"] == {"refused": 1}
+
+
+def test_a_question_does_not_wait_for_its_first_half_to_be_acknowledged(shelf: kit.Shelf, tmp_path: Path) -> None:
+    with serving(shelf.images) as pacs, opened(kit.config(tmp_path, **options(pacs))) as peer:
+        assert isinstance(peer, Dimse)
+        assert list(peer.find("STUDY", {"AccessionNumber": "ACC1"}))
+        wire = peer._finding.dul.socket.socket
+        assert wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 # ---- NHS numbers by the crosswalk ----------------------------------------------------------------------------------
