@@ -91,11 +91,11 @@ def _huffman_size(content: bytes) -> int:
 
 
 _FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})      # SOF0 to SOF15, SOF55 of JPEG-LS
-# marker → whether its content is all that it should be; other segments than these are no part of an image
+# marker → whether its content is all that it should be; other segments than these are no part of an image. DAC is not
+# among them: of the transfer syntaxes that are read none is coded by arithmetic, and anything could stand in it.
 _WELL_FORMED: dict[int, Callable[[bytes], bool]] = {
     **dict.fromkeys(_FRAMES, lambda c: len(c) >= 6 and len(c) == 6 + 3 * c[5]),
     0xC4: lambda c: _tables(c, _huffman_size),                                              # DHT
-    0xCC: lambda c: len(c) % 2 == 0,                                                        # DAC
     0xDA: lambda c: len(c) >= 4 and len(c) == 4 + 2 * c[0],                                 # SOS
     0xDB: lambda c: _tables(c, lambda t: 129 if t[0] >> 4 else 65),                         # DQT
     0xDC: lambda c: len(c) == 2,                                                            # DNL

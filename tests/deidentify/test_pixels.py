@@ -19,6 +19,7 @@ from pipeline.deidentify import decoded as decode_module
 from pipeline.deidentify.engine import rewrite
 from pipeline.deidentify.streams import check_rle, jpeg_2000_segments, jpeg_segments
 from pipeline.model import Reason, Refusal
+from pipeline.synthetic import encode as codec
 from pipeline.synthetic import files
 from pipeline.synthetic.bundled import bundled
 from tests.helpers.jpeg_lossless import encode
@@ -160,6 +161,16 @@ def compressed(ds: pydicom.Dataset, pixels: Any, name: str) -> list[bytes]:
     coded["PixelData"].VR = "OW"
     coded.compress(COMPRESSED[name], generate_instance_uid=False)
     return list(pydicom.encaps.generate_frames(coded.PixelData, number_of_frames=2))
+
+
+def test_a_segment_that_no_image_needs_hides_nothing() -> None:
+    """DAC conditions arithmetic coding, which no transfer syntax has that is read; it is as long as somebody likes."""
+    stream = codec.jpeg(bytes(64), 8, 8, "jpeg")
+    name = b"QUILLFEATHER^JANE "
+    assert jpeg_segments(stream)[0] == []
+    with pytest.raises(Refusal) as caught:
+        jpeg_segments(stream[:2] + b"\xff\xcc" + struct.pack(">H", 2 + len(name)) + name + stream[2:])
+    assert caught.value.reason is Reason.PIXEL_STREAM_UNSAFE
 
 
 def test_two_frame_headers_in_a_stream() -> None:
