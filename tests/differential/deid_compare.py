@@ -71,24 +71,24 @@ class Pair:
             yield Difference(0, "file meta information", "not what the engine writes")
         painted = (self.recipe.filters and "SequenceOfUltrasoundRegions" in source
                    and "US" in str(source.get("Modality")).upper())
-        yield from self._level(source, ours, deids, "", PAINTED if painted else frozenset(), unknown=False)
+        yield from self._level(source, ours, deids, "", PAINTED if painted else frozenset())
 
-    def _level(self, source: Dataset, ours: Dataset, deids: Dataset, above: str, painted: frozenset[int], *,
-               unknown: bool) -> Iterator[Difference]:
-        """`unknown`: a sequence above stands as UN."""
+    def _level(self, source: Dataset, ours: Dataset, deids: Dataset, above: str,
+               painted: frozenset[int]) -> Iterator[Difference]:
+        # an item is in implicit VR in a file that is not where a sequence above it stands as UN (PS3.5 6.2.2)
+        unknown = source.original_encoding[0] and ours.original_encoding[0] is False
         for tag in sorted({*ours.keys(), *deids.keys()}):
             left, right = ours.get(tag), deids.get(tag)
             path = f"{above}{int(tag):08X}"
             if left is not None and right is not None and left.VR == right.VR == "SQ":
                 items = len(left.value)
-                as_un = stands_as_un(source, tag)
                 if items != len(right.value):
                     yield Difference(0, path, "another number of items")
                     continue
                 for index in range(items):
                     if self.chosen(index, items):
                         yield from self._level(source[tag].value[index], left.value[index], right.value[index],
-                                               f"{path}[{index}].", frozenset(), unknown=unknown or as_un)
+                                               f"{path}[{index}].", frozenset())
             elif right is None:
                 assert left is not None
                 yield Difference(self._kept(left, source, ours, top=not above, painted=painted), path,
@@ -123,7 +123,8 @@ class Pair:
         if tag in DEID_SKIPS and tag not in self.recipe.rules:
             return 3
         if right.tag.is_private and self._named(right, exactly=False):
-            opaque = right.VR in OPAQUE or stands_as_un(source, tag)
+            # of one without a value, in an item, pydicom no longer tells whether it stood as UN
+            opaque = right.VR in OPAQUE or right.is_empty or stands_as_un(source, tag)
             if not self._named(right):
                 return 12
             return 7 if opaque else 13 if unknown else 14 if _of_another_kind(right) else 0

@@ -98,13 +98,13 @@ def _level(dataset: Dataset, recipe: Recipe, given: dict[str, Any], chosen: Call
 
 
 def _unwind(dataset: Dataset, recipe: Recipe) -> None:
-    """Take sequences out of sequences of their own tag, inside what no rule keeps: deid raises on them (20), and what
-    no rule keeps it drops whole."""
+    """Take out elements that stand somewhere below a sequence of their own tag, inside what no rule keeps: deid raises
+    on them (20), and what no rule keeps it drops whole."""
     def unwind(item: Dataset, above: frozenset[int]) -> None:
-        for element in [one for one in item if one.VR == "SQ"]:
+        for element in list(item):
             if element.tag in above:
                 del item[element.tag]
-            else:
+            elif element.VR == "SQ":
                 for inner in element.value:
                     unwind(inner, above | {element.tag})
 

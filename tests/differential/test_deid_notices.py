@@ -66,3 +66,12 @@ def test_private_elements_that_deid_alone_keeps(tmp_path: Path) -> None:
         (0x20050010, "LO", b"PHILIPS MR IMAGING DD 001"), (0x2005100D, "FL", b"\0\0\x7a\x44")]).data)
     assert {(found.path, found.number) for found in compare(path, one) if found.number != 1} == {
         ("20010010", 6), ("20011003", 7), ("2005100D", 12)}
+
+
+def test_a_private_element_in_a_sequence_that_stands_as_un(tmp_path: Path) -> None:
+    one = sets()["mammography"]
+    path = tmp_path / "in.dcm"
+    inside: list[Node] = [(0x00450010, "LO", b"GEMS_SENO_02"), (0x00451049, "DS", b"51.5"), (0x00280030, "DS", b"1\\1")]
+    for vr, numbers in (("SQ", [("[0].00450010", 6)]), ("UN", [("[0].00451049", 13)])):
+        path.write_bytes(file(min(one.sop_classes), EXPLICIT, "", [], False, [(0x00289110, vr, [inside])]).data)
+        assert [(found.path[8:], found.number) for found in compare(path, one) if found.number != 1] == numbers
