@@ -136,18 +136,21 @@ def jpeg_2000_segments(stream: bytes) -> tuple[Patches, tuple[int, int]]:
     found: Patches = []
     pos = 2
     tile_end = -1
+    packets: int | None = None
+    lengths: list[int] = []
+    tiles: list[int] = []
     while True:
         if pos + 2 > len(stream):
             raise _unsafe()
         (marker,) = unpack_from(">H", stream, pos)
         if marker == 0xFFD9:
-            if stream[pos + 2:].strip(b"\0\xff"):
+            if stream[pos + 2:].strip(b"\0\xff") or (lengths and lengths != tiles):
                 raise _unsafe()
             return found, (y - y0, x - x0)
         if marker == 0xFF93:            # start of data: the packets go on to the end of the tile part
-            if tile_end <= pos:
+            if tile_end <= pos or (packets is not None and packets != tile_end - pos - 2):
                 raise _unsafe()
-            pos, tile_end = tile_end, -1
+            pos, tile_end, packets = tile_end, -1, None
             continue
         if marker not in _CODESTREAM or pos + 4 > len(stream):
             raise _unsafe()
@@ -158,14 +161,38 @@ def jpeg_2000_segments(stream: bytes) -> tuple[Patches, tuple[int, int]]:
             raise _unsafe()
         if marker == 0xFF64:            # comment: its registration (2 bytes) stays, its text goes
             found.append((pos + 6, length - 4))
+        elif marker == 0xFF55:          # lengths of tile parts
+            lengths += _tile_lengths(stream[pos + 4:pos + 2 + length])
+        elif marker == 0xFF58:          # lengths of a tile part's packets
+            packets = (packets or 0) + _packet_lengths(stream[pos + 5:pos + 2 + length])
         elif marker == 0xFF90:          # start of tile part
             if length != 10:
                 raise _unsafe()
             (size,) = unpack_from(">I", stream, pos + 6)
+            tiles.append(size)
             tile_end = pos + size if size else _last_marker(stream)
             if tile_end > len(stream):
                 raise _unsafe()
         pos += 2 + length
+
+
+def _tile_lengths(content: bytes) -> list[int]:
+    """Return the lengths in a TLM segment (ITU-T T.800 A.7.1)."""
+    index, size = (content[1] >> 4 & 3, 4 if content[1] & 0x40 else 2) if len(content) > 2 else (3, 0)
+    if index == 3 or (len(content) - 2) % (index + size):
+        raise _unsafe()
+    starts = range(2 + index, len(content), index + size)
+    return [int.from_bytes(content[at:at + size], "big") for at in starts]
+
+
+def _packet_lengths(content: bytes) -> int:
+    """Return the sum of the lengths in a PLT segment (A.7.3): seven bits a byte, the eighth says that more follow."""
+    total = one = 0
+    for byte in content:
+        one = one << 7 | byte & 0x7F
+        if byte < 0x80:
+            total, one = total + one, 0
+    return total
 
 
 def jpeg_2000_shape(stream: bytes) -> tuple[int, int]:
@@ -185,8 +212,9 @@ def jpeg_2000_precisions(stream: bytes) -> list[int]:
     return [(stream[42 + 3 * n] & 0x7F) + 1 for n in range(count)]
 
 
-# ITU-T T.800 A.2: SIZ, COD, COC, TLM, PLM, PLT, QCD, QCC, RGN, POC, PPM, PPT, CRG, COM, SOT
-_CODESTREAM = frozenset({0xFF51, 0xFF52, 0xFF53, 0xFF55, 0xFF57, 0xFF58, 0xFF5C, 0xFF5D, 0xFF5E, 0xFF5F, 0xFF60, 0xFF61,
+# ITU-T T.800 A.2: SIZ, COD, COC, TLM, PLT, QCD, QCC, RGN, POC, CRG, COM, SOT. PLM, PPM and PPT are written by hardly
+# anybody, and anything could stand in them.
+_CODESTREAM = frozenset({0xFF51, 0xFF52, 0xFF53, 0xFF55, 0xFF58, 0xFF5C, 0xFF5D, 0xFF5E, 0xFF5F,
                          0xFF63, 0xFF64, 0xFF90})
 
 

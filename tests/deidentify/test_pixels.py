@@ -173,6 +173,26 @@ def test_a_segment_that_no_image_needs_hides_nothing() -> None:
     assert caught.value.reason is Reason.PIXEL_STREAM_UNSAFE
 
 
+@pytest.mark.parametrize("marker", [0x55, 0x57, 0x58, 0x60, 0x61])
+def test_a_name_in_the_lengths_of_a_codestream(marker: int) -> None:
+    """TLM, PLM, PLT, PPM, PPT of JPEG 2000: what must be lengths is, or the stream is refused."""
+    stream = codec.jpeg(bytes(64), 8, 8, "jpeg2000")
+    name = b"QUILLFEATHER^JANE "
+    at = stream.index(b"\xff\x93" if marker in (0x58, 0x61) else b"\xff\x90")
+    size = struct.unpack_from(">I", stream, stream.index(b"\xff\x90") + 6)[0]
+    for content, sound in ((name, False), (struct.pack(">BBI", 0, 0x40, size), marker == 0x55)):
+        segment = bytes((0xFF, marker)) + struct.pack(">H", 2 + len(content)) + content
+        longer = stream[:at] + segment + stream[at:]
+        if marker in (0x58, 0x61):
+            tile = stream.index(b"\xff\x90") + 6
+            longer = longer[:tile] + struct.pack(">I", size + len(segment)) + longer[tile + 4:]
+        if sound:
+            assert jpeg_2000_segments(longer)[0] == jpeg_2000_segments(stream)[0]
+        else:
+            with pytest.raises(Refusal):
+                jpeg_2000_segments(longer)
+
+
 def test_two_frame_headers_in_a_stream() -> None:
     stream = encode(np.zeros((8, 8)), 8)
     assert jpeg_segments(stream)[1] == (8, 8)
