@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from deid_compare import KNOWN
 from deid_runner import a_few
 from deid_sets import Tally, set_for, sets, sop_class_of
 
@@ -88,7 +87,8 @@ def test_the_corpus() -> None:
         tally.file(path)
     tally.check({"ct": 40, "dose_report": 20, "enhanced": 12, "mammography": 12, "measurements": 5, "mr": 35, "sc": 75,
                  "us": 15, "xray": 15}, REASONS)
-    assert set(tally.known) >= set(KNOWN) - {7}, "a difference is known that no file shows"
+    # what private elements cause beyond their creators is shown by files that are made for it
+    assert set(tally.known) >= {1, 2, 3, 4, 5, 6, 8, 9, 10, 11}, "a difference is known that no file shows"
 
 
 @pytest.mark.corpus
