@@ -97,6 +97,8 @@ def flaw(attribute_name: str, term: str) -> str | None:
         return "the term is empty, or has white space that is not one space between words"
     if not term.isascii() or set(term) & set("\\~"):        # the same bytes in every character set of DICOM
         return "the term has a character that not every character set of DICOM writes alike"
+    if term[0] in "=@" or (term[0] in "+-" and set(term) & set("(!|")):       # +C is a term of CT
+        return "the term is a formula to a spreadsheet"
     if len(term) > LONGEST[vr]:
         return f"the term is longer than the {LONGEST[vr]} characters of {vr}"
     if found := looks_like(term):

@@ -116,6 +116,8 @@ REFUSED = {
     "SeriesDescription,Mammo\u00e9,120,R Hale,2026-11-20\n": "character",
     "SeriesDescription,L~MLO,120,R Hale,2026-11-20\n": "character",
     f"SeriesDescription,{'L' * 65},120,R Hale,2026-11-20\n": "longer than the 64",
+    "SeriesDescription,=L MLO,120,R Hale,2026-11-20\n": "formula",
+    "SeriesDescription,-1+cmd|' /C calc'!A0,120,R Hale,2026-11-20\n": "formula",
     "SeriesDescripton,L MLO,120,R Hale,2026-11-20\n": "none of PS3.6",
     "StudyDate,L MLO,120,R Hale,2026-11-20\n": "none of PS3.6",
     "SeriesDescription,L MLO,120,R Hale\n": "4 cells",
