@@ -19,6 +19,7 @@ from pipeline.dicom.file import CHUNK, scan
 from pipeline.model import Refusal
 
 ON_PURPOSE = {
+    "ContentDate": "a date that is nobody's, such as 1900-01-01, goes: moved, it would tell a person's days",
     "ContentTime": "times go unless the project keeps them",
     "ExposureControlModeDescription": "free text",
     "MultiCoilDefinitionSequence": "its elements have names that people give",

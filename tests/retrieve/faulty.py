@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any
@@ -73,7 +74,7 @@ class Faulty:
                     study = [each.head for each in self.images if each.study == one.study]
                     answer.ModalitiesInStudy = sorted({each.Modality for each in study})
                 elif element.keyword in ds:
-                    answer[element.keyword] = ds[element.keyword]
+                    answer[element.keyword] = deepcopy(ds[element.keyword])     # may be changed below
             if self.counts and level != "IMAGE":
                 below = {getattr(each.head, LEVELS["SERIES" if level == "STUDY" else "IMAGE"])
                          for each in self.images if getattr(each.head, LEVELS[level]) == own}
