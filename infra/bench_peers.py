@@ -19,7 +19,7 @@ from pathlib import Path
 
 from infra import bench, bench_pages
 
-FEW = {"ct": (20, 220), "mg": (2, 12)}      # objects of the small folder and of the large one
+FEW = {"ct": (20, 620), "mg": (2, 12)}      # objects of the small folder and of the large one: starts differ by 50 ms
 ENV = Path(".venv-peers/bin")
 DUMB = ("10,10", "10,20", "10,30", "8,80", "8,90", "8,1070", "20,10", "8,50")     # what two are told to empty
 ROUNDS = 3
