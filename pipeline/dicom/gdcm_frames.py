@@ -119,7 +119,8 @@ def _samples(stream: bytes, syntax: str, said: FrameHeader, bits: int) -> bytes:
     with _said() as log:
         out: str | None = image.GetBuffer()
         log.seek(0)
-        if out is None or any(word in log.read() for word in (b"Corrupt", b"Premature")):
+        told = log.read()
+        if out is None or b"Corrupt" in told or b"Premature" in told:
             raise ValueError(_NO_SAMPLES)
     return out.encode("utf-8", "surrogateescape")       # how GDCM's wrapper hands out bytes
 

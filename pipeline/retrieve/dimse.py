@@ -19,7 +19,7 @@ from pipeline.config import ProjectConfig
 from pipeline.errors import PacsRefused
 from pipeline.retrieve import statuses
 from pipeline.retrieve.listener_command import file_head
-from pipeline.retrieve.peer import Failed, Found, Level, Taker, Wanted, returned
+from pipeline.retrieve.peer import Failed, Found, Level, Taker, Wanted, all_asked, returned
 from pipeline.sections import Retrieve
 
 FIND, MOVE, GET = (f"1.2.840.10008.5.1.4.1.2.2.{n}" for n in (1, 2, 3))
@@ -129,18 +129,8 @@ class Dimse:
 
         `classes`: the SOP classes to offer; empty: those in use.
         """
-        said, wrong = "", None
         lists = [()] if wanted.whole else [wanted.instances[n:n + UIDS] for n in range(0, len(wanted.instances), UIDS)]
-        for uids in lists:
-            try:
-                said = self._request(_identifier(wanted, uids), classes, taker)
-            except Failed as failed:        # one list that is refused keeps no other back
-                if failed.busy or not failed.reached:
-                    raise
-                wrong = wrong or failed
-        if wrong:
-            raise wrong
-        return said
+        return all_asked(lambda uids: self._request(_identifier(wanted, uids), classes, taker), lists)
 
     def _request(self, asked: Any, classes: Collection[str], taker: Taker) -> str:
         from pynetdicom import evt

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 Level = Literal["STUDY", "SERIES", "IMAGE"]
+Part = TypeVar("Part")
 Found = Mapping[str, str]       # keyword → value; several values joined by a backslash
 
 OWN: dict[Level, str] = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
@@ -46,6 +47,22 @@ class Wanted:
     series: str | None
     instances: tuple[str, ...]
     whole: bool = True
+
+
+def all_asked(ask: Callable[[Part], str], parts: Iterable[Part]) -> str:
+    """Ask for each part; return the last status in words. One that is refused keeps no other back: the first failure is
+    raised once all were asked for. Where a PACS is busy or gone, at once."""
+    said, wrong = "", None
+    for part in parts:
+        try:
+            said = ask(part)
+        except Failed as failed:
+            if failed.busy or not failed.reached:
+                raise
+            wrong = wrong or failed
+    if wrong:
+        raise wrong
+    return said
 
 
 class Taker(Protocol):

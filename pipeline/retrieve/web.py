@@ -21,7 +21,7 @@ from pipeline.config import ProjectConfig
 from pipeline.errors import PacsRefused
 from pipeline.retrieve import statuses
 from pipeline.retrieve.dimse import tls
-from pipeline.retrieve.peer import OWN, Failed, Found, Level, Taker, Wanted, returned
+from pipeline.retrieve.peer import OWN, Failed, Found, Level, Taker, Wanted, all_asked, returned
 
 PAGE = 200
 MOST = 64 << 20         # bytes of a page of answers, unpacked; 200 answers are some hundred thousand
@@ -91,20 +91,9 @@ class Web:
             yield from fresh.values()
 
     def retrieve(self, wanted: Wanted, classes: Collection[str], taker: Taker) -> str:
-        """Fetch each instance that is owed, as it is stored (PS3.18 10.4.1); return the last status in words. One
-        that is not given keeps no other back: the first failure is raised once all were asked for."""
-        said, wrong = "", None
+        """Fetch each instance that is owed, as it is stored (PS3.18 10.4.1), as `all_asked` does."""
         series = f"{self._url}/studies/{wanted.study}/series/{wanted.series}"
-        for uid in wanted.instances:
-            try:
-                said = self._instance(f"{series}/instances/{uid}", taker)
-            except Failed as failed:
-                if failed.busy or not failed.reached:
-                    raise
-                wrong = wrong or failed
-        if wrong:
-            raise wrong
-        return said
+        return all_asked(lambda uid: self._instance(f"{series}/instances/{uid}", taker), wanted.instances)
 
     def _instance(self, url: str, taker: Taker) -> str:
         with tempfile.TemporaryFile(dir=self._scratch) as body:

@@ -4,10 +4,6 @@ Every path is walked from the zone's directory by descriptor, and no link is fol
 in landing cannot lead out of it. Writes go to a temporary name in the same directory, are flushed, renamed, and the
 directory flushed; files that are put or adopted by the thousand are flushed together, by `settle`. A directory that a
 kill leaves without objects is harmless: only objects are listed.
-
-File names are bytes, keys are text. A byte of a name that is not UTF-8, and a backslash, stands in the key as U+F700
-plus the byte (`\\xe9` as U+F7E9); a name that holds such a character itself has it written byte by byte. So each name
-has one key, each key that is not written this way is refused (`ValueError`), and keys fit UTF-8, Parquet and S3.
 """
 
 from __future__ import annotations
@@ -30,13 +26,13 @@ from pipeline.errors import NotFound, StoreDenied, StoreRefused, StoreUnreachabl
 from pipeline.storage.base import (
     FULL,
     Entry,
-    check_key,
     check_prefix,
     disk_full,
     is_temporary,
     no_room,
     temporary,
 )
+from pipeline.storage.names import names_of, to_key
 
 CHUNK = 1 << 20
 DEEPEST, LONGEST = 64, 3800  # directories below each other; bytes of a path, so that a name of 255 still fits PATH_MAX
@@ -75,7 +71,7 @@ class LocalStore:
             return
         with _errors(zone=self._zone):
             try:
-                at = self._directory(_names(above) if slash else [])
+                at = self._directory(names_of(above) if slash else [])
             except OSError as error:
                 if slash and error.errno in _ABSENT:
                     return
@@ -131,7 +127,7 @@ class LocalStore:
         """Yield the object's own path: no copy is made."""
         with _errors(zone=self._zone):
             os.close(self._open(key))
-        yield self.root.joinpath(*map(os.fsdecode, _names(key)))
+        yield self.root.joinpath(*map(os.fsdecode, names_of(key)))
 
     @contextmanager
     def open(self, key: str) -> Iterator[BinaryIO]:
@@ -223,7 +219,7 @@ class LocalStore:
             raise ValueError("a whole zone is not purged")
         with self._writing():
             try:
-                top = self._directory(_names(above) if above else [])
+                top = self._directory(names_of(above) if above else [])
             except OSError as error:
                 if error.errno in _ABSENT:
                     return 0
@@ -233,7 +229,7 @@ class LocalStore:
                 os.fsync(top)
             finally:
                 os.close(top)
-            names = _names(above) if above else []
+            names = names_of(above) if above else []
             while names:  # what is empty now, up to the zone
                 *names, last = names
                 with suppress(OSError):
@@ -336,7 +332,7 @@ class LocalStore:
     @contextmanager
     def _parent(self, key: str, *, make: bool = False, flush: bool = True) -> Iterator[tuple[int, bytes]]:
         """Yield a descriptor of the directory of `key` and the last part of its name. Raises OSError."""
-        *above, name = _names(key)
+        *above, name = names_of(key)
         at = self._directory(above, make=make, flush=flush)
         try:
             yield at, name
@@ -370,32 +366,6 @@ class LocalStore:
             os.close(out)
             with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=at)
-
-
-def to_key(name: bytes) -> str:
-    """Return a file's name (a whole path, or one part of it) as a key."""
-    if name.isascii() and b"\\" not in name:
-        return name.decode()
-    out = []
-    for character in name.decode("utf-8", "surrogateescape"):
-        if "\udc80" <= character <= "\udcff":
-            out.append(chr(ord(character) - 0xDC00 + 0xF700))
-        elif character == "\\" or "\uf700" <= character <= "\uf7ff":
-            out += [chr(0xF700 + byte) for byte in character.encode()]
-        else:
-            out.append(character)
-    return "".join(out)
-
-
-def _names(key: str) -> list[bytes]:
-    """Return the names of a key's directories and file. Raises ValueError where `to_key` would not write it so."""
-    names = []
-    for segment in check_key(key).split("/"):
-        escaped = (bytes([ord(c) - 0xF700]) if "\uf700" <= c <= "\uf7ff" else c.encode() for c in segment)
-        names.append(name := b"".join(escaped))
-        if to_key(name) != segment:
-            raise ValueError("not a key of this zone")
-    return names
 
 
 def _open_regular(path: str | bytes | Path, at: int | None = None) -> int:

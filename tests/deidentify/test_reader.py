@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,10 +21,9 @@ from pipeline.deidentify.pixel_policy import Device, Policy
 from pipeline.deidentify.plan import PlanSet
 from pipeline.deidentify.pseudonyms import Pseudonyms
 from pipeline.deidentify.shard import Decided, Job, run
-from pipeline.dicom import gdcm_frames
 from pipeline.schemas import OUTCOMES
 from pipeline.storage import open_store, tables
-from tests.helpers.jpeg_lossless import encode
+from tests.helpers.jpeg_lossless import crash_at, encode
 
 pytest.importorskip("rapidocr_onnxruntime", exc_type=ImportError, reason="no reader (extra ocr), or no libGL for it")
 NAME = "QUILLFEATHER ARAMINTA"
@@ -195,14 +192,7 @@ def test_text_is_seen_where_a_header_says_colour_by_plane(syntax: str, tmp_path:
 
 
 def test_a_decoder_that_crashes_costs_one_object(part: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    samples = gdcm_frames._samples
-
-    def crash(stream: bytes, syntax: str, said: Any, bits: int) -> bytes:
-        if said.precision == 7:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return samples(stream, syntax, said, bits)
-
-    monkeypatch.setattr(gdcm_frames, "_samples", crash)
+    crash_at(7, monkeypatch)
     plain = rendered(300, 400, "")
     images = [lossless(plain), lossless(plain // 2, "1.2.9", "1.2.98", 7), lossless(plain, "1.2.10", "1.2.99")]
     counts, _, out = part(images, *HEAD)

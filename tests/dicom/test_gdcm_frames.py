@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,9 +12,9 @@ import pytest
 from pydicom.pixels import get_decoder
 
 from pipeline.dicom import codecs, gdcm_frames
-from pipeline.dicom.gdcm_frames import EXTENDED, LOSSLESS, FrameHeader, decode_frame, frame_header
+from pipeline.dicom.gdcm_frames import EXTENDED, LOSSLESS, decode_frame, frame_header
 from pipeline.isolate import Limits, each
-from tests.helpers.jpeg_lossless import encode
+from tests.helpers.jpeg_lossless import crash_at, encode
 
 ROWS, COLUMNS = 24, 20
 
@@ -92,6 +91,21 @@ def test_nothing_is_printed_and_damage_is_seen(capfd: pytest.CaptureFixture[str]
     assert capfd.readouterr().err == "heard"
 
 
+@pytest.mark.parametrize("said", [b"Corrupt JPEG data", b"Premature end of JPEG file"])
+def test_what_libjpeg_goes_on_over_is_no_image(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gdcm
+
+    plain = gdcm.Image.GetBuffer
+
+    def heard(image: Any) -> Any:
+        os.write(2, said)
+        return plain(image)
+
+    monkeypatch.setattr(gdcm.Image, "GetBuffer", heard)
+    with pytest.raises(ValueError, match="no whole image"):
+        decode(encode(noise(12), 12))
+
+
 def test_damaged_streams_end_no_worker() -> None:
     """Bits flipped and bytes changed anywhere, a frame header among them: refused, or samples of the right size."""
     rng = random.Random(5)
@@ -120,14 +134,7 @@ def test_damaged_streams_end_no_worker() -> None:
 
 
 def test_a_decoder_that_crashes_costs_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = gdcm_frames._samples
-
-    def crash(bare: bytes, syntax: str, said: FrameHeader, bits: int) -> bytes:
-        if said.precision == 13:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return plain(bare, syntax, said, bits)
-
-    monkeypatch.setattr(gdcm_frames, "_samples", crash)
+    crash_at(13, monkeypatch)
     streams = [encode(noise(precision), precision) for precision in (12, 13, 14)]
 
     def work(group: list[int], clock: Any, without: Any) -> list[str]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from struct import pack
 from typing import Any
 
 import numpy as np
+import pytest
+
+from pipeline.dicom import gdcm_frames
 
 
 def encode(pixels: Any, precision: int, *, predictor: int = 1, restart: int = 0, interleaved: bool = True,
@@ -64,3 +69,15 @@ def _entropy(differences: Any) -> bytes:
     text = "".join(bits)
     text += "1" * (-len(text) % 8)
     return int(text, 2).to_bytes(len(text) // 8, "big").replace(b"\xff", b"\xff\x00")
+
+
+def crash_at(precision: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the decoder end its process at frames of so many bits."""
+    samples = gdcm_frames._samples
+
+    def crash(bare: bytes, syntax: str, said: gdcm_frames.FrameHeader, bits: int) -> bytes:
+        if said.precision == precision:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return samples(bare, syntax, said, bits)
+
+    monkeypatch.setattr(gdcm_frames, "_samples", crash)

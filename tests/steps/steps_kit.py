@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -89,6 +90,19 @@ def make(folder: Path, women: int = 15, seed: int = 1) -> Site:
     key.chmod(0o600)
     os.environ["TRE_KEY_DIR"] = str(keys)
     return Site(folder, write_demo(folder, women=women, seed=seed, as_of=date.today()))
+
+
+def keep(site: Site) -> Site:
+    """Put a copy of all that a site holds beside it, for `put_back`."""
+    (site.folder / "landing/hostile/pipe.dcm").unlink(missing_ok=True)      # no copy can be made of it
+    shutil.copytree(site.folder, site.folder.with_name("kept"), symlinks=True)
+    return site
+
+
+def put_back(site: Site) -> None:
+    """Make a site again what it was when it was kept."""
+    shutil.rmtree(site.folder)
+    shutil.copytree(site.folder.with_name("kept"), site.folder, symlinks=True)
 
 
 KILLED = """

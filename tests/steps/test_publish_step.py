@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from steps_kit import NAME, Site, make
+from steps_kit import NAME, Site, keep, make, put_back
 
 from pipeline import config, steps
 from pipeline.errors import PeopleListRefused, PublishRefused, SuiteRefused
@@ -22,19 +22,16 @@ pytestmark = pytest.mark.xdist_group("steps")
 def once(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """A site with a candidate that was approved and not published, and beside it a copy of all that it holds."""
     site = make(tmp_path_factory.mktemp("approved") / "site", women=3)
-    (site.folder / "landing/hostile/pipe.dcm").unlink()     # no copy can be made of it
     site.stage()
     site.deidentify()
     approve(site, site.candidate())
-    shutil.copytree(site.folder, site.folder.with_name("kept"), symlinks=True)
-    return site
+    return keep(site)
 
 
 @pytest.fixture
 def site(once: Site) -> Iterator[Site]:
     yield once
-    shutil.rmtree(once.folder)
-    shutil.copytree(once.folder.with_name("kept"), once.folder, symlinks=True)
+    put_back(once)
 
 
 def approve(site: Site, sealed: dict[str, str]) -> str:

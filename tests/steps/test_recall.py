@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import pydicom
 import pytest
-from steps_kit import NAME, Site, killed, make
+from steps_kit import NAME, Site, keep, killed, make, put_back
 
 from pipeline import layout, steps
 from pipeline.errors import ApprovalRefused, NotFound, PublishRefused, RecallRefused, UsageError
@@ -26,18 +26,15 @@ pytestmark = pytest.mark.xdist_group("steps")
 def once(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """A site with one release, and beside it a copy of all that it holds."""
     site = make(tmp_path_factory.mktemp("recall") / "site", women=3)
-    (site.folder / "landing/hostile/pipe.dcm").unlink()     # no copy can be made of it
     site.everything()
-    shutil.copytree(site.folder, site.folder.with_name("kept"), symlinks=True)
-    return site
+    return keep(site)
 
 
 @pytest.fixture
 def site(once: Site) -> Iterator[Site]:
     """The site as it was after its release; the test may do what it likes with it."""
     yield once
-    shutil.rmtree(once.folder)
-    shutil.copytree(once.folder.with_name("kept"), once.folder, symlinks=True)
+    put_back(once)
 
 
 def landed(site: Site) -> dict[str, pydicom.Dataset]:

@@ -23,7 +23,8 @@ from pipeline.errors import NotFound, StoreDenied, StoreRefused, StoreUnreachabl
 from pipeline.storage import ObjectStore, open_store
 from pipeline.storage import local as module
 from pipeline.storage.base import check_key, temporary
-from pipeline.storage.local import LocalStore, _names, to_key
+from pipeline.storage.local import LocalStore
+from pipeline.storage.names import names_of, to_key
 
 
 def keys(store: ObjectStore) -> list[str]:
@@ -254,7 +255,7 @@ def test_each_name_has_one_key_and_back(name: bytes) -> None:
     key = to_key(name)
     assert check_key(key) == key
     assert key.encode().decode() == key
-    assert _names(key) == [name]
+    assert names_of(key) == [name]
 
 
 @given(
@@ -262,7 +263,7 @@ def test_each_name_has_one_key_and_back(name: bytes) -> None:
 )
 def test_each_key_has_one_name_or_none(key: str) -> None:
     try:
-        (name,) = _names(key)
+        (name,) = names_of(key)
     except ValueError:
         return
     assert to_key(name) == key
